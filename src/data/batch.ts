@@ -1,0 +1,41 @@
+// What a dataset hands out: pictures as uint8 pixels, row-major [N,H,W,C], and a class for each.
+// N pictures in a batch, H rows, W columns, C channels (1 grey, 3 RGB).
+
+/** Height, width and channels of every picture that a dataset hands out. */
+export interface PictureShape {
+  readonly height: number;
+  readonly width: number;
+  readonly channels: 1 | 3;
+}
+
+export interface Batch {
+  /** Pixels in 0..255 [N,H,W,C]. */
+  readonly pixels: Uint8Array;
+  /** Classes in 0..K-1 [N]. */
+  readonly labels: Int32Array;
+  readonly shape: PictureShape;
+}
+
+export type SplitName = 'train' | 'test';
+
+/** Which pictures to load and how to change them. */
+export interface BatchRequest {
+  readonly split: SplitName;
+  /** Decides crop and flip together with each index; training only. */
+  readonly epoch: number;
+  readonly indices: Uint32Array;
+}
+
+/** A dataset that is open for reading. Loads run in threads of their own, as many at once as are asked for. */
+export interface DataSource {
+  readonly name: string;
+  /** Class names; their number is the network's. */
+  readonly classes: readonly string[];
+  readonly counts: Readonly<Record<SplitName, number>>;
+  readonly shape: PictureShape;
+  /** Mean and standard deviation of the training pixels per channel, in 0..255. */
+  readonly mean: readonly number[];
+  readonly deviation: readonly number[];
+  load(request: BatchRequest): Promise<Batch>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,38 @@
+// The port between the two towers: one verb, swap. Both towers call it with the same tag, each hands over its own data and is promised
+// the other's. Implementations: in memory and over ZeroMQ (src/protocol); neither may change a bit.
+
+/** A tensor in host memory: fp32 values in row-major order. */
+export interface TensorData {
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/** Names one swap of a run: no two swaps share a tag. */
+export interface SwapTag {
+  readonly step: number;
+  /** The crossing layer, such as `conv3` or `fc6`. */
+  readonly site: string;
+  /** Feature maps go forward, their gradients backward; evaluation only goes forward. */
+  readonly phase: 'forward' | 'backward' | 'evaluate';
+  readonly microBatch: number;
+}
+
+export interface Swap {
+  /** The other tower's data under the same tag; rejects with PeerLostError on a lost peer, a passed deadline or an abort. */
+  readonly received: Promise<TensorData>;
+}
+
+/** The link between a tower and its peer. */
+export interface Exchange {
+  /** Hands `mine` over (its memory must not be written to again) and returns at once. */
+  swap(tag: SwapTag, mine: TensorData): Swap;
+  /** Bytes of tensor data handed over so far. */
+  readonly bytesSent: number;
+  /** Gives the link up: what is still awaited rejects with the reason. */
+  close(reason?: Error): void;
+}
+
+/** The tag as one word, for maps and messages: `step 12 fc6 forward 0`. */
+export function swapTagText(tag: SwapTag): string {
+  return `step ${String(tag.step)} ${tag.site} ${tag.phase} ${String(tag.microBatch)}`;
+}

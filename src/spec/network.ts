@@ -1,0 +1,234 @@
+// The network as a table: layers, widths, kernels, strides, padding, where LRN and pooling sit, and which layers cross between the towers.
+// Invariant: nothing else in the code knows a layer's size; shapes, parameters, work and traffic are all read off a NetworkSpec.
+// Source: section 3.5 and figure 2 of "ImageNet Classification with Deep Convolutional Neural Networks" (2012), called "the paper" below.
+
+import { UsageError } from './errors.ts';
+
+/** Zero rows and columns added around a picture before a convolution. */
+export interface Padding {
+  readonly top: number;
+  readonly bottom: number;
+  readonly left: number;
+  readonly right: number;
+}
+
+/** A convolution, its ReLU, and what follows it: LRN, then overlapping max pooling (paper, sections 3.1, 3.3, 3.4). */
+export interface ConvSpec {
+  readonly kind: 'conv';
+  readonly name: string;
+  /** Kernels of both towers together; each tower owns half. */
+  readonly kernels: number;
+  readonly kernelSize: number;
+  readonly stride: number;
+  readonly padding: Padding;
+  /** Sees the maps of both towers (a crossing) instead of its own tower's only. */
+  readonly crosses: boolean;
+  readonly responseNorm: boolean;
+  readonly pool: boolean;
+  /** Initial bias under the paper's initialisation (section 5). */
+  readonly paperBias: 0 | 1;
+}
+
+/** A fully connected layer. All of them cross: by gathering both towers' features, or by summing partial results (the last one). */
+export interface DenseSpec {
+  readonly kind: 'dense';
+  readonly name: string;
+  /** Units of both towers together; `classes` for the last layer. */
+  readonly units: number | 'classes';
+  /** ReLU and dropout follow every dense layer but the last (paper, sections 3.5 and 4.2). */
+  readonly hidden: boolean;
+  readonly paperBias: 0 | 1;
+}
+
+export interface NetworkSpec {
+  readonly name: string;
+  /** Pictures are square: this many pixels a side, three channels. */
+  readonly inputSize: number;
+  readonly convs: readonly ConvSpec[];
+  readonly denses: readonly DenseSpec[];
+}
+
+/** Overlapping pooling: windows of 3, two apart (paper, section 3.4). */
+export const poolWindow = { size: 3, stride: 2 } as const;
+
+/** Response normalisation over 5 neighbouring maps of one tower (paper, section 3.3). */
+export const responseNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75 } as const;
+
+export const inputChannels = 3;
+
+const noPadding: Padding = { top: 0, bottom: 0, left: 0, right: 0 };
+
+function evenPadding(pixels: number): Padding {
+  return { top: pixels, bottom: pixels, left: pixels, right: pixels };
+}
+
+interface Widths {
+  readonly convs: readonly [number, number, number, number, number];
+  readonly hidden: number;
+}
+
+function eightLayers(
+  name: string,
+  inputSize: number,
+  widths: Widths,
+  conv1: { kernelSize: number; stride: number; padding: Padding },
+): NetworkSpec {
+  const [c1, c2, c3, c4, c5] = widths.convs;
+  const small = { kernelSize: 3, stride: 1, padding: evenPadding(1), responseNorm: false } as const;
+  return {
+    name,
+    inputSize,
+    convs: [
+      { kind: 'conv', name: 'conv1', kernels: c1, ...conv1, crosses: false, responseNorm: true, pool: true, paperBias: 0 },
+      {
+        kind: 'conv', name: 'conv2', kernels: c2, kernelSize: 5, stride: 1, padding: evenPadding(2),
+        crosses: false, responseNorm: true, pool: true, paperBias: 1,
+      },
+      { kind: 'conv', name: 'conv3', kernels: c3, ...small, crosses: true, pool: false, paperBias: 0 },
+      { kind: 'conv', name: 'conv4', kernels: c4, ...small, crosses: false, pool: false, paperBias: 1 },
+      { kind: 'conv', name: 'conv5', kernels: c5, ...small, crosses: false, pool: true, paperBias: 1 },
+    ],
+    denses: [
+      { kind: 'dense', name: 'fc6', units: widths.hidden, hidden: true, paperBias: 1 },
+      { kind: 'dense', name: 'fc7', units: widths.hidden, hidden: true, paperBias: 1 },
+      { kind: 'dense', name: 'fc8', units: 'classes', hidden: false, paperBias: 0 },
+    ],
+  };
+}
+
+/** The networks that `--network` knows. All have the paper's eight layers and its crossings. */
+export const networks = {
+  /** The paper's. Its 224 pixels give 55 positions of an 11x11 kernel only with 3 more columns and rows (docs/adr/0002-input-padding.md). */
+  alexnet: eightLayers('alexnet', 224, { convs: [96, 256, 384, 384, 256], hidden: 4096 }, {
+    kernelSize: 11, stride: 4, padding: { top: 0, bottom: 3, left: 0, right: 3 },
+  }),
+  /** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
+  compact: eightLayers('compact', 67, { convs: [24, 64, 96, 96, 64], hidden: 512 }, {
+    kernelSize: 11, stride: 4, padding: noPadding,
+  }),
+  /** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
+  tiny: eightLayers('tiny', 51, { convs: [8, 16, 24, 24, 16], hidden: 32 }, {
+    kernelSize: 5, stride: 2, padding: noPadding,
+  }),
+} as const satisfies Record<string, NetworkSpec>;
+
+export type NetworkName = keyof typeof networks;
+
+/** Height, width and channels. */
+export interface MapShape {
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+}
+
+/** A convolution's shapes in one tower. */
+export interface ConvPlan {
+  readonly spec: ConvSpec;
+  /** What its own tower feeds it; a crossing layer gets the peer's maps of the same shape as well. */
+  readonly input: MapShape;
+  /** After the convolution. */
+  readonly maps: MapShape;
+  /** After pooling, or the maps themselves. */
+  readonly output: MapShape;
+}
+
+/** A dense layer's shapes in one tower. */
+export interface DensePlan {
+  readonly spec: DenseSpec;
+  /** Features its own tower feeds it. */
+  readonly inputFeatures: number;
+  /** Positions that the features are laid out over, channels fastest: 6x6 for fc6, else 1. */
+  readonly positions: number;
+  /** Units its tower computes: half, or all the classes (as partial sums). */
+  readonly units: number;
+}
+
+export interface NetworkPlan {
+  readonly spec: NetworkSpec;
+  readonly classes: number;
+  readonly convs: readonly ConvPlan[];
+  readonly denses: readonly DensePlan[];
+}
+
+/** Infers every shape of one tower; throws UsageError where a layer does not fit its input or cannot be halved. */
+export function planNetwork(spec: NetworkSpec, classes: number): NetworkPlan {
+  if (!Number.isInteger(classes) || classes < 2) {
+    throw new UsageError(`a network needs at least 2 classes, not ${String(classes)}`);
+  }
+  let shape: MapShape = { height: spec.inputSize, width: spec.inputSize, channels: inputChannels };
+  const convs = spec.convs.map((conv): ConvPlan => {
+    const { kernelSize, stride, padding } = conv;
+    const maps: MapShape = {
+      height: windows(shape.height + padding.top + padding.bottom, kernelSize, stride, conv.name),
+      width: windows(shape.width + padding.left + padding.right, kernelSize, stride, conv.name),
+      channels: half(conv.kernels, conv.name),
+    };
+    const output: MapShape = conv.pool
+      ? {
+          height: windows(maps.height, poolWindow.size, poolWindow.stride, `${conv.name}'s pooling`),
+          width: windows(maps.width, poolWindow.size, poolWindow.stride, `${conv.name}'s pooling`),
+          channels: maps.channels,
+        }
+      : maps;
+    const plan: ConvPlan = { spec: conv, input: shape, maps, output };
+    shape = output;
+    return plan;
+  });
+  let positions = shape.height * shape.width;
+  let features = positions * shape.channels;
+  const denses = spec.denses.map((dense): DensePlan => {
+    const units = dense.units === 'classes' ? classes : half(dense.units, dense.name);
+    const plan: DensePlan = { spec: dense, inputFeatures: features, positions, units };
+    features = units;
+    positions = 1;
+    return plan;
+  });
+  return { spec, classes, convs, denses };
+}
+
+function half(total: number, name: string): number {
+  if (total % 2 !== 0) throw new UsageError(`${name} has ${String(total)} kernels or units: two towers need an even number`);
+  return total / 2;
+}
+
+function windows(size: number, window: number, stride: number, name: string): number {
+  const count = Math.floor((size - window) / stride) + 1;
+  if (count < 1) throw new UsageError(`${name}: a window of ${String(window)} does not fit an input of ${String(size)}`);
+  return count;
+}
+
+/** Multiply-adds of one forward pass of one picture through both towers. A training step costs about three times that. */
+export function forwardMultiplyAdds(plan: NetworkPlan): number {
+  let total = 0;
+  for (const { spec, input, maps } of plan.convs) {
+    const inputs = input.channels * (spec.crosses ? 2 : 1);
+    total += 2 * maps.height * maps.width * maps.channels * spec.kernelSize ** 2 * inputs;
+  }
+  for (const { spec, inputFeatures, units } of plan.denses) {
+    total += 2 * inputFeatures * units * (spec.hidden ? 2 : 1);
+  }
+  return total;
+}
+
+/** Multiply-adds of one training step of one picture through both towers; conv1 needs no gradient of its input. */
+export function trainingMultiplyAdds(plan: NetworkPlan): number {
+  const first = plan.convs[0];
+  const conv1 = first === undefined ? 0 : forwardMultiplyAdds({ ...plan, convs: [first], denses: [] });
+  return 3 * forwardMultiplyAdds(plan) - conv1;
+}
+
+/** Floats that one tower sends for one picture in one direction of a training step. */
+export function crossingFloats(plan: NetworkPlan): { forward: number; backward: number } {
+  let forward = 0;
+  let backward = 0;
+  for (const { spec, input } of plan.convs) {
+    if (!spec.crosses) continue;
+    forward += input.height * input.width * input.channels;
+    backward += input.height * input.width * input.channels;
+  }
+  for (const { spec, inputFeatures, units } of plan.denses) {
+    forward += spec.hidden ? inputFeatures : units;
+    backward += spec.hidden ? inputFeatures : 0;
+  }
+  return { forward, backward };
+}
