@@ -46,6 +46,9 @@ export const runConfigSchema = z.strictObject({
   dropoutForm: z.enum(['paper', 'inverted']).default('paper').meta({
     description: 'Scale the outputs at test time (paper, section 4.2), or in training',
   }),
+  microBatch: count.default(32).meta({
+    description: 'Pictures that go through the convolutions at a time, so that feature maps stay in cache; the step stays one of --batch',
+  }),
   clipNorm: z.number().positive().optional().meta({ description: 'Scale the gradient down to this norm over both towers' }),
   nonFinite: z.enum(['abort', 'skip']).default('abort').meta({
     description: 'A loss or gradient that is not finite: stop the run (exit 7), or skip the step (at most five)',

@@ -1,0 +1,75 @@
+// Which batches the workers get, in which order: the training batches of an epoch, then the test split, and so on; loaded ahead of need.
+// Invariant: what is sent is a function of the step alone; how far ahead it is loaded changes nothing.
+
+import type { RunConfig } from '../spec/config.ts';
+import { stepsPerEpoch } from '../spec/schedule.ts';
+import { batchPayload } from '../protocol/payloads.ts';
+import type { Batch, DataSource } from '../data/batch.ts';
+import { createSampler } from '../data/sampler.ts';
+import type { WorkerGroup } from './workerGroup.ts';
+
+/** One batch of the run. */
+export interface WorkItem {
+  readonly kind: 'train' | 'evaluate';
+  /** Counted from 1; an evaluation belongs to the step before it. */
+  readonly step: number;
+  readonly epoch: number;
+  /** Of an evaluation's batches. */
+  readonly index: number;
+  readonly indices: Uint32Array;
+}
+
+/** Batches that are loaded before somebody asks for them. */
+const loadAhead = 3;
+
+/** Steps after which the test split is scored: at every --eval-every epochs, and at the end. */
+export function isEvaluated(step: number, config: RunConfig, { trainCount, lastStep }: { trainCount: number; lastStep: number }): boolean {
+  return step === lastStep || step % (config.evalEvery * stepsPerEpoch(config, trainCount)) === 0;
+}
+
+/** The batches of one evaluation, in order. */
+export function evaluationItems(step: number, config: RunConfig, testCount: number): WorkItem[] {
+  return Array.from({ length: Math.ceil(testCount / config.evalBatch) }, (_, index) => ({
+    kind: 'evaluate',
+    step,
+    epoch: 0,
+    index,
+    indices: Uint32Array.from(
+      { length: Math.min(config.evalBatch, testCount - index * config.evalBatch) },
+      (_, i) => index * config.evalBatch + i,
+    ),
+  }));
+}
+
+/** All batches from one step to another, both included. */
+export function* workItems(config: RunConfig, counts: DataSource['counts'], { firstStep, lastStep }: { firstStep: number; lastStep: number }): Generator<WorkItem> {
+  const sample = createSampler({ ...config, count: counts.train });
+  for (let step = firstStep; step <= lastStep; step++) {
+    yield { kind: 'train', step, index: 0, ...sample(step - 1) };
+    if (isEvaluated(step, config, { trainCount: counts.train, lastStep })) yield* evaluationItems(step, config, counts.test);
+  }
+}
+
+/** Loads and sends items as the workers grant credit, until they are sent or `signal` is aborted. */
+export async function feed(items: Iterable<WorkItem>, { data, group, signal }: { data: DataSource; group: WorkerGroup; signal: AbortSignal }): Promise<void> {
+  const ahead: { item: WorkItem; batch: Promise<Batch> }[] = [];
+  const iterator = items[Symbol.iterator]();
+  for (;;) {
+    while (ahead.length < loadAhead) {
+      const next = iterator.next();
+      if (next.done === true) break;
+      const item = next.value;
+      const batch = data.load({ split: item.kind === 'train' ? 'train' : 'test', epoch: item.epoch, indices: item.indices });
+      // Awaited below; a failure until then is not unhandled.
+      batch.catch(() => undefined);
+      ahead.push({ item, batch });
+    }
+    const first = ahead.shift();
+    if (first === undefined || signal.aborted) return;
+    const { pixels, labels, shape } = await first.batch;
+    await group.takeCredit();
+    if (signal.aborted) return;
+    const { kind, step, epoch, index } = first.item;
+    group.broadcast({ type: 'batch', kind, step, epoch, index, count: labels.length, ...shape }, batchPayload(labels, pixels));
+  }
+}

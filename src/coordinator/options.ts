@@ -1,0 +1,83 @@
+// The config's fields as command-line flags and as a file: names, help and defaults come from the schema, so that none can be forgotten.
+
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import type { Options } from 'yargs';
+import { parseRunConfig, runConfigSchema } from '../spec/config.ts';
+import type { RunConfig } from '../spec/config.ts';
+import { UsageError } from '../spec/errors.ts';
+
+/** What JSON Schema says of one field. */
+interface FieldSchema {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly string[];
+}
+
+const fields = z.toJSONSchema(runConfigSchema, { io: 'input' }).properties as Readonly<Record<string, FieldSchema>>;
+
+/** `lrSteps` as `lr-steps`. */
+function flagName(field: string): string {
+  return field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** One flag per config field. None has a yargs default: what is not typed comes from the file, then from the schema. */
+export function configFlags(): Record<string, Options> {
+  return Object.fromEntries(
+    Object.entries(fields).map(([field, schema]) => {
+      const isNumber = schema.type === 'number' || schema.type === 'integer';
+      const fallback = Array.isArray(schema.default) ? schema.default.join(',') : schema.default;
+      const hasDefault = fallback !== undefined && fallback !== '';
+      const option: Options = {
+        group: 'The run:',
+        type: isNumber ? 'number' : 'string',
+        requiresArg: true,
+        describe: `${schema.description ?? ''}${hasDefault ? ` [default: ${String(fallback)}]` : ''}`,
+        ...(schema.enum === undefined ? {} : { choices: schema.enum }),
+      };
+      return [flagName(field), option];
+    }),
+  );
+}
+
+/** The config from a YAML or JSON file, if any, with the typed flags over it; throws UsageError naming each field that is wrong. */
+export function readConfig(file: string | undefined, flags: Readonly<Record<string, unknown>>): RunConfig {
+  const fromFile = file === undefined ? {} : readConfigFile(file);
+  const typed: Record<string, unknown> = {};
+  for (const [field, schema] of Object.entries(fields)) {
+    const value = flags[flagName(field)];
+    if (value === undefined) continue;
+    if (Array.isArray(value)) throw new UsageError(`--${flagName(field)} was given ${String(value.length)} times`);
+    typed[field] = schema.type === 'array' ? parseNumbers(flagName(field), String(value)) : value;
+  }
+  return parseRunConfig({ ...fromFile, ...typed }, file === undefined ? 'flags' : `${file} and flags`);
+}
+
+function parseNumbers(flag: string, text: string): number[] {
+  const numbers = text.split(',').map(Number);
+  if (text === '' || numbers.some(Number.isNaN)) throw new UsageError(`--${flag} takes numbers with commas between, not '${text}'`);
+  return numbers;
+}
+
+function readConfigFile(file: string): object {
+  let content: unknown;
+  try {
+    content = parse(readFileSync(file, 'utf8'), { maxAliasCount: 50 });
+  } catch (error) {
+    throw new UsageError(`${file} could not be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+  if (content === null) return {};
+  if (typeof content !== 'object' || Array.isArray(content)) throw new UsageError(`${file} holds no fields: a line looks like 'batch: 128'`);
+  return content;
+}
+
+/** The fields that differ from their defaults, in one line. */
+export function configInShort(config: RunConfig): string {
+  const defaults: Readonly<Record<string, unknown>> = runConfigSchema.parse({});
+  const changed = Object.entries(config).filter(
+    ([field, value]) => ['network', 'data'].includes(field) || JSON.stringify(value) !== JSON.stringify(defaults[field]),
+  );
+  return changed.map(([field, value]) => `${flagName(field)} ${Array.isArray(value) ? value.join(',') : String(value)}`).join(', ');
+}

@@ -1,0 +1,327 @@
+// The workers of a run as the coordinator sees them: who holds which tower, what they have said, and what is still missing.
+// Invariant: every wait ends: with what was waited for, with the first reason that the run cannot go on, or at its deadline, and the
+// error names the tower, the step and the last thing heard of it.
+
+import { randomUUID } from 'node:crypto';
+import type { RunConfig } from '../spec/config.ts';
+import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
+import type { ExitCode } from '../spec/errors.ts';
+import { towers } from '../spec/layout.ts';
+import type { TowerIndex } from '../spec/layout.ts';
+import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
+import { protocolVersion } from '../protocol/messages.ts';
+import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
+import type { PictureShape } from '../data/batch.ts';
+
+/** What the workers are told when they join. */
+export interface RunFacts {
+  readonly config: RunConfig;
+  readonly classes: number;
+  readonly picture: PictureShape;
+  readonly mean: readonly number[];
+  readonly deviation: readonly number[];
+  /** Where tower 0 listens for tower 1, unless its own command says otherwise. */
+  readonly peerAddress: string;
+  readonly packageVersion: string;
+}
+
+interface Member {
+  readonly workerId: string;
+  readonly towers: readonly TowerIndex[];
+  readonly place: string;
+  credit: number;
+  isReady: boolean;
+  lastHeard: string;
+}
+
+type Kind = ToCoordinator['type'];
+type Heard<K extends Kind> = Message<Extract<ToCoordinator, { type: K }>>;
+
+interface Wait {
+  readonly isOver: () => boolean;
+  readonly resolve: () => void;
+  readonly reject: (reason: Error) => void;
+}
+
+/** How long a broken link may wait for the message that explains it. */
+const explanationMs = 1500;
+
+export class WorkerGroup {
+  /** Aborted once somebody told a worker to stop the run. */
+  readonly stopRequested = new AbortController();
+  readonly #socket: CoordinatorSocket;
+  readonly #facts: RunFacts;
+  readonly #say: (line: string) => void;
+  readonly #peerToken = randomUUID();
+  readonly #members: Member[] = [];
+  readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
+  readonly #waits = new Set<Wait>();
+  #failure: Error | undefined;
+  /** Steps beyond the last are not wanted any more: their gradients are skipped. */
+  #isDraining = false;
+
+  constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
+    this.#socket = socket;
+    this.#facts = facts;
+    this.#say = say;
+    void this.#listen();
+  }
+
+  /** Waits until both towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
+  async gather(): Promise<void> {
+    const { joinTimeout } = this.#facts.config;
+    await this.#until(() => this.#missingTowers().length === 0 && this.#members.every((member) => member.isReady), {
+      ms: 1000 * joinTimeout,
+      what: () => {
+        const missing = this.#missingTowers();
+        if (missing.length > 0) return `no worker for ${towerNames(missing)} joined at ${this.#socket.address}`;
+        const late = this.#members.filter((member) => !member.isReady);
+        return `${late.map(describe).join(' and ')} joined, but could not reach the other tower`;
+      },
+    });
+    this.broadcast({ type: 'begin', step: 0 });
+  }
+
+  /** A message to every worker. */
+  broadcast(header: Outgoing<ToWorker>, payload: readonly Uint8Array[] = []): void {
+    for (const { workerId } of this.#members) this.#socket.send(workerId, header, payload);
+  }
+
+  /** Waits until every worker takes another batch, and counts it as taken. */
+  async takeCredit(): Promise<void> {
+    await this.#until(() => this.#members.every((member) => member.credit > 0));
+    for (const member of this.#members) member.credit--;
+  }
+
+  /** What every tower says in `kind` at `step` (of batch `index`), in the order of the towers. */
+  async collect<K extends 'gradients' | 'stepDone' | 'evalResult'>(kind: K, step: number, index = 0): Promise<Heard<K>[]> {
+    const key = heardKey(kind, step, index);
+    await this.#until(() => this.#heard.get(key)?.size === towers.length, {
+      ms: 1000 * this.#facts.config.stepTimeout,
+      what: () => {
+        const silent = towers.filter((tower) => this.#heard.get(key)?.has(tower) !== true);
+        return `step ${String(step)}: no '${kind}' from ${this.#describeTowers(silent)}`;
+      },
+    });
+    return this.#takeHeard<K>(key);
+  }
+
+  /** The weights or velocities of every block of every tower, handed to `take` as they come. */
+  async collectWeights(of: 'weights' | 'momentum', step: number, take: (tower: TowerIndex, name: string, payload: readonly Uint8Array[]) => void) {
+    this.#isDraining = true;
+    this.broadcast({ type: 'sendWeights', step, of });
+    let missing: number | undefined;
+    for (let index = 0; missing === undefined || index < missing; index++) {
+      // Blocks come in the same order from both towers.
+      for (const { header, payload } of await this.#collectBlock(step, index)) {
+        take(header.tower, header.name, payload);
+        missing = header.total;
+      }
+    }
+    this.#isDraining = false;
+  }
+
+  /** The run cannot go on. The first reason counts, but one that says who is to blame replaces one that only says what broke. */
+  fail(reason: Error): void {
+    this.#failure ??= reason;
+    for (const wait of this.#waits) wait.reject(this.#failure);
+    this.#waits.clear();
+  }
+
+  /** Sends everybody home with an exit code. */
+  dismiss(exitCode: ExitCode, reason: string): void {
+    this.broadcast({ type: 'stop', step: 0, exitCode, reason: reason.slice(0, 4000) });
+  }
+
+  async #collectBlock(step: number, index: number): Promise<Heard<'weights'>[]> {
+    const key = heardKey('weights', step, index);
+    await this.#until(() => this.#heard.get(key)?.size === towers.length, {
+      ms: 1000 * this.#facts.config.stepTimeout,
+      what: () => `step ${String(step)}: the weights of ${this.#describeTowers(towers)} did not come`,
+    });
+    return this.#takeHeard<'weights'>(key);
+  }
+
+  #takeHeard<K extends Kind>(key: string): Heard<K>[] {
+    const heard = this.#heard.get(key) ?? new Map<TowerIndex, Message<ToCoordinator>>();
+    this.#heard.delete(key);
+    return towers.map((tower) => heard.get(tower) as Heard<K>);
+  }
+
+  async #listen(): Promise<void> {
+    for await (const event of this.#socket.events) {
+      if (event.kind === 'lost') this.#lose(event.workerId, event.error);
+      else this.#take(event.workerId, event.message);
+      for (const wait of this.#waits) {
+        if (!wait.isOver()) continue;
+        this.#waits.delete(wait);
+        wait.resolve();
+      }
+    }
+  }
+
+  #take(workerId: string, message: Message<ToCoordinator>): void {
+    const { header } = message;
+    const member = this.#members.find((candidate) => candidate.workerId === workerId);
+    if (header.type === 'hello') {
+      this.#admit(workerId, header);
+      return;
+    }
+    if (member === undefined) return;
+    member.lastHeard = header.step > 0 ? `'${header.type}' of step ${String(header.step)}` : `'${header.type}'`;
+    switch (header.type) {
+      case 'link':
+        this.#sendPeerAddress(header.address);
+        break;
+      case 'ready':
+        member.isReady = true;
+        break;
+      case 'credit':
+        member.credit += header.count;
+        break;
+      case 'gradients':
+        this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
+        if (this.#isDraining) this.#skip(workerId, header.step);
+        break;
+      case 'stepDone':
+        this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
+        break;
+      case 'evalResult':
+      case 'weights':
+        this.#hear(header.tower, heardKey(header.type, header.step, header.index), message);
+        break;
+      case 'failed':
+        this.#takeFailure(member, header.exitCode, header.message);
+        break;
+      case 'stopRequested':
+        this.stopRequested.abort(header.signal);
+        break;
+      case 'bye':
+      case 'pong':
+        break;
+    }
+  }
+
+  #hear(tower: TowerIndex, key: string, message: Message<ToCoordinator>): void {
+    let heard = this.#heard.get(key);
+    if (heard === undefined) this.#heard.set(key, (heard = new Map()));
+    heard.set(tower, message);
+  }
+
+  #skip(workerId: string, step: number): void {
+    this.#socket.send(workerId, { type: 'decision', step, verdict: 'skip', learningRate: 0, scale: 1 });
+  }
+
+  #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): void {
+    const place = `${hello.host}, pid ${String(hello.pid)}`;
+    const refuse = (message: string): void => {
+      this.#say(`refused a worker (${place}): ${message}`);
+      this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
+      this.#socket.forget(workerId);
+    };
+    const free = this.#missingTowers();
+    const wanted = hello.tower === 'auto' ? free.slice(0, 1) : hello.tower === 'both' ? towers : [hello.tower];
+    const [first] = wanted;
+    if (first === undefined) {
+      refuse(`both towers are taken: ${this.#members.map(describe).join(' and ')}`);
+      return;
+    }
+    const taken = this.#members.find((member) => member.towers.some((tower) => wanted.includes(tower)));
+    if (taken !== undefined) {
+      refuse(`${describe(taken)} is there already`);
+      return;
+    }
+    if (hello.packageVersion !== this.#facts.packageVersion) {
+      this.#say(`a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`);
+    }
+    const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'" };
+    this.#members.push(member);
+    this.#say(`${towerNames(wanted)}: ${place}, ${hello.device}`);
+    const missing = this.#missingTowers();
+    if (missing.length > 0) this.#say(`waiting for a worker for ${towerNames(missing)}`);
+    this.#assign(member, first);
+  }
+
+  #assign(member: Member, first: TowerIndex): void {
+    const { config, classes, picture, mean, deviation, peerAddress } = this.#facts;
+    const isBoth = member.towers.length === towers.length;
+    this.#socket.send(member.workerId, {
+      type: 'assign',
+      step: 0,
+      tower: isBoth ? 'both' : first,
+      config,
+      classes,
+      picture,
+      mean: [...mean],
+      deviation: [...deviation],
+      state: 'initial',
+      link: isBoth ? { role: 'none' } : first === 0 ? { role: 'bind', address: peerAddress } : { role: 'connect' },
+      peerToken: this.#peerToken,
+    });
+    if (first === 1 && this.#linkAddress !== undefined) this.#sendPeerAddress(this.#linkAddress);
+  }
+
+  #linkAddress: string | undefined;
+
+  /** Tower 0 listens: tower 1 is told where, now or when it joins. */
+  #sendPeerAddress(address: string): void {
+    this.#linkAddress = address;
+    const second = this.#members.find((member) => member.towers.includes(1));
+    if (second !== undefined) this.#socket.send(second.workerId, { type: 'peer', step: 0, address });
+  }
+
+  #lose(workerId: string, error: CrosstowerError): void {
+    const member = this.#members.find((candidate) => candidate.workerId === workerId);
+    if (member === undefined) return;
+    this.fail(new PeerLostError(`${describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }));
+  }
+
+  /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
+  #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
+    const error = new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${describe(member)}: ${message}`);
+    if (exitCode === exitCodes.peerLost) setTimeout(() => this.fail(error), explanationMs);
+    else this.fail(error);
+  }
+
+  #missingTowers(): TowerIndex[] {
+    return towers.filter((tower) => !this.#members.some((member) => member.towers.includes(tower)));
+  }
+
+  #describeTowers(which: readonly TowerIndex[]): string {
+    const members = this.#members.filter((member) => member.towers.some((tower) => which.includes(tower)));
+    return members.map((member) => `${describe(member)}, last heard ${member.lastHeard}`).join('; ');
+  }
+
+  /** Waits for a condition that only a message can change; `what` says what is missing at the deadline. */
+  async #until(isOver: () => boolean, deadline?: { readonly ms: number; readonly what: () => string }): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (isOver()) return;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const wait: Wait = { isOver, resolve, reject };
+        this.#waits.add(wait);
+        if (deadline === undefined) return;
+        timer = setTimeout(() => {
+          this.#waits.delete(wait);
+          reject(new PeerLostError(`${deadline.what()}, after waiting ${(deadline.ms / 1000).toFixed(0)} s`));
+        }, deadline.ms);
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function heardKey(kind: Kind, step: number, index: number): string {
+  return `${kind} ${String(step)} ${String(index)}`;
+}
+
+function describe(member: Member): string {
+  return `${towerNames(member.towers)} (${member.place})`;
+}
+
+function towerNames(which: readonly TowerIndex[]): string {
+  return which.length === towers.length ? 'towers 0 and 1' : which.map((tower) => `tower ${String(tower)}`).join(' and ');
+}
+

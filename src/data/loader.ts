@@ -1,0 +1,105 @@
+// A pool of threads that crop, flip and pack batches, so that the event loop never does.
+// Invariant: every load settles: with its batch, with its own error, or with DataError when a thread dies or the pool is closed;
+// and what it settles with does not depend on the number of threads.
+
+import { Worker } from 'node:worker_threads';
+import { DataError } from '../spec/errors.ts';
+import type { AugmentOptions } from './augment.ts';
+import type { Batch, BatchRequest, SplitName } from './batch.ts';
+import type { PictureStore } from './pictures.ts';
+
+/** What a thread is started with; the pixels in it are shared, not copied. */
+export interface LoaderSetup {
+  readonly splits: Readonly<Record<SplitName, PictureStore>>;
+  readonly augment: AugmentOptions;
+}
+
+export interface ThreadRequest {
+  readonly id: number;
+  readonly request: BatchRequest;
+}
+
+export type ThreadReply =
+  | { readonly type: 'loaded'; readonly id: number; readonly batch: Batch }
+  | { readonly type: 'failed'; readonly id: number; readonly message: string; readonly isDataError: boolean };
+
+interface PendingLoad {
+  readonly resolve: (batch: Batch) => void;
+  readonly reject: (error: Error) => void;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  readonly pending: Map<number, PendingLoad>;
+}
+
+/** The compiled thread. Node 20 runs no TypeScript, so that the sources (under test) need the build as well. */
+export const loaderThreadFile = new URL(
+  import.meta.url.endsWith('.ts') ? '../../dist/src/data/loaderThread.js' : './loaderThread.js',
+  import.meta.url,
+);
+
+export class Loader {
+  readonly #threads: readonly Thread[];
+  #nextId = 0;
+  /** Why no load can succeed any more. */
+  #ended: Error | undefined;
+
+  /** Starts `threads` threads (1 or more) that run `threadFile`. */
+  constructor(setup: LoaderSetup, { threads, threadFile }: { readonly threads: number; readonly threadFile: URL }) {
+    this.#threads = Array.from({ length: threads }, () => this.#startThread(setup, threadFile));
+  }
+
+  /** Loads a batch in the least busy thread; rejects with DataError where the data, a thread or the pool has failed. */
+  load(request: BatchRequest): Promise<Batch> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    const thread = this.#threads.reduce((least, other) => (other.pending.size < least.pending.size ? other : least));
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      thread.pending.set(id, { resolve, reject });
+      thread.worker.postMessage({ id, request } satisfies ThreadRequest);
+    });
+  }
+
+  /** Stops the threads; loads still pending reject. */
+  async close(): Promise<void> {
+    this.#end(new DataError('the data source was closed while pictures were being loaded'));
+    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+  }
+
+  #startThread(setup: LoaderSetup, threadFile: URL): Thread {
+    const worker = new Worker(threadFile, { workerData: setup });
+    const pending = new Map<number, PendingLoad>();
+    worker.on('message', (reply: ThreadReply) => {
+      settle(pending, reply);
+    });
+    worker.on('error', (cause) => {
+      this.#end(
+        new DataError(`a data loading thread died: ${cause instanceof Error ? cause.message : String(cause)}`, { cause }),
+      );
+    });
+    worker.on('exit', (code) => {
+      this.#end(new DataError(`a data loading thread stopped with exit code ${String(code)}`));
+    });
+    return { worker, pending };
+  }
+
+  #end(reason: Error): void {
+    this.#ended ??= reason;
+    for (const { pending } of this.#threads) {
+      for (const { reject } of pending.values()) reject(this.#ended);
+      pending.clear();
+    }
+  }
+}
+
+function settle(pending: Map<number, PendingLoad>, reply: ThreadReply): void {
+  const load = pending.get(reply.id);
+  if (load === undefined) return;
+  pending.delete(reply.id);
+  if (reply.type === 'loaded') {
+    load.resolve(reply.batch);
+  } else {
+    load.reject(reply.isDataError ? new DataError(reply.message) : new Error(`loading a batch failed: ${reply.message}`));
+  }
+}

@@ -1,0 +1,29 @@
+// A loader thread: takes batch requests, hands the packed batches over without a copy. Started by loader.ts, never imported.
+//
+//     loader   { id, request } -->             thread
+//              <-- { type: 'loaded', id, ... }  or  { type: 'failed', id, ... }
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { DataError } from '../spec/errors.ts';
+import type { LoaderSetup, ThreadReply, ThreadRequest } from './loader.ts';
+import { packBatch } from './pack.ts';
+import { openPictures } from './pictures.ts';
+
+if (parentPort === null) throw new Error('loaderThread runs in a worker thread only');
+const port = parentPort;
+const { splits, augment } = workerData as LoaderSetup;
+const pictures = { train: openPictures(splits.train), test: openPictures(splits.test) };
+
+port.on('message', ({ id, request }: ThreadRequest) => {
+  packBatch(pictures[request.split], augment, request).then(
+    ({ pixels, labels, shape }) => {
+      const reply: ThreadReply = { type: 'loaded', id, batch: { pixels, labels, shape } };
+      port.postMessage(reply, [pixels.buffer, labels.buffer]);
+    },
+    (error: unknown) => {
+      const message = error instanceof Error ? error.message : String(error);
+      const reply: ThreadReply = { type: 'failed', id, message, isDataError: error instanceof DataError };
+      port.postMessage(reply);
+    },
+  );
+});

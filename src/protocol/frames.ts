@@ -1,0 +1,106 @@
+// A whole message as frames: [header, ...payload]. The payload is raw bytes cut into frames of 1 MiB (libzmq moves those at 2-3 GB/s, one
+// of 120 MB at 0.55), without a copy on the way out and with one on the way in.
+// Invariant: size and CRC-32 of the payload stand in the header, so that a flipped bit or a buffer that was written to after `send` is
+// noticed on plain tcp too. The CRC is always on: it runs at more than 4 GB/s. Numbers are little-endian, as on every machine we run on.
+
+import { crc32 } from 'node:zlib';
+import type { z } from 'zod';
+import { decodeHeader, encodeHeader } from './header.ts';
+import { protocolVersion } from './messages.ts';
+import type { Message } from './messages.ts';
+import { ProtocolError } from './protocolError.ts';
+
+/** Size of a payload frame, and the largest frame that a socket accepts. */
+export const frameBytes = 1024 * 1024;
+
+interface PayloadCheck {
+  readonly bytes: number;
+  readonly crc: number;
+}
+
+/** What a schema of messages.ts makes of a header. */
+type HeaderSchema = z.ZodType<{ readonly payload?: PayloadCheck | undefined }>;
+
+/** Frames of a message: the header with version and payload check added, and the payload as it is. */
+export function encodeMessage(header: object, payload: readonly Uint8Array[] = []): Uint8Array[] {
+  const check = payload.length === 0 ? undefined : checkOf(payload);
+  return [encodeHeader({ version: protocolVersion, ...header, payload: check }), ...payload];
+}
+
+/** Reads a message and checks header, size and CRC; throws ProtocolError. */
+export function decodeMessage<Schema extends HeaderSchema>(
+  frames: readonly Uint8Array[],
+  schema: Schema,
+): Message<z.infer<Schema>> {
+  const [head, ...payload] = frames;
+  if (head === undefined) throw new ProtocolError('a message without a header');
+  const header = decodeHeader(head, schema);
+  const promised = header.payload ?? { bytes: 0, crc: 0 };
+  const actual = checkOf(payload);
+  if (actual.bytes !== promised.bytes) {
+    throw new ProtocolError(
+      `a payload of ${String(actual.bytes)} bytes instead of ${String(promised.bytes)}: ${titleOf(header)}`,
+    );
+  }
+  if (actual.crc !== promised.crc) {
+    throw new ProtocolError(`a payload damaged on its way (CRC-32 differs): ${titleOf(header)}`);
+  }
+  return { header, payload };
+}
+
+function checkOf(payload: readonly Uint8Array[]): PayloadCheck {
+  let bytes = 0;
+  let crc = 0;
+  for (const frame of payload) {
+    bytes += frame.length;
+    crc = crc32(frame, crc);
+  }
+  return { bytes, crc };
+}
+
+/** A header in a line, for errors and dumps: `tensor step 12 site conv3 phase forward`. */
+export function titleOf(header: object): string {
+  const { type, step, ...rest } = header as Record<string, unknown>;
+  const words = [String(type), 'step', String(step)];
+  for (const [key, value] of Object.entries(rest)) {
+    const isTelling = key !== 'version' && key !== 'run' && (typeof value === 'string' || typeof value === 'number');
+    if (isTelling && key !== 'peerToken') words.push(key, String(value));
+  }
+  return words.join(' ').slice(0, 300);
+}
+
+/** Cuts bytes into views of at most 1 MiB; nothing is copied, and no bytes make no frame. */
+export function splitFrames(bytes: Uint8Array): Uint8Array[] {
+  const frames: Uint8Array[] = [];
+  for (let start = 0; start < bytes.length; start += frameBytes) frames.push(bytes.subarray(start, start + frameBytes));
+  return frames;
+}
+
+/** Copies frames into one buffer of exactly `byteLength` bytes: `target`, or a fresh one (aligned for any typed array); throws ProtocolError. */
+export function joinFrames(frames: readonly Uint8Array[], byteLength: number, target?: Uint8Array): Uint8Array {
+  let total = 0;
+  for (const frame of frames) total += frame.length;
+  if (total !== byteLength) throw new ProtocolError(`a payload of ${String(total)} bytes instead of ${String(byteLength)}`);
+  if (target !== undefined && target.length !== byteLength) {
+    throw new Error(`a target of ${String(target.length)} bytes for ${String(byteLength)}`);
+  }
+  // Not `new Uint8Array`: the zeros would cost a pass over memory that is overwritten at once.
+  const joined = target ?? Buffer.allocUnsafeSlow(byteLength);
+  let position = 0;
+  for (const frame of frames) {
+    joined.set(frame, position);
+    position += frame.length;
+  }
+  return joined;
+}
+
+/** The bytes of a typed array; nothing is copied. */
+export function bytesOf(values: Float32Array | Int32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+/** Frames as `length` fp32 values, in memory of their own; throws ProtocolError where the sizes differ. */
+export function floatsOf(frames: readonly Uint8Array[], length: number): Float32Array {
+  const bytes = joinFrames(frames, 4 * length);
+  return new Float32Array(bytes.buffer, bytes.byteOffset, length);
+}

@@ -1,0 +1,56 @@
+// A crossing: the layer sees the features of both towers, its weights are two blocks, `own` and `peer` (paper, section 3.5, layer 3; here the
+// dense layers too). Forward is a gather, backward the reduce-scatter that is its transpose.
+// Invariant: what travels is hidden behind the work on the own half, and dx is complete only with the peer's part added.
+
+import { addBias, biasGradient } from './linearMap.ts';
+import type { LinearMap } from './linearMap.ts';
+import { add, dispose } from './tensorflow.ts';
+import type { Tensor } from './tensorflow.ts';
+
+/** Hands a tensor to the peer at once; the call it returns waits for the peer's under the same tag, and gives it away. */
+export type Send = (mine: Tensor) => () => Promise<Tensor>;
+
+export interface CrossingWeights {
+  readonly own: Tensor;
+  readonly peer: Tensor;
+  readonly bias: Tensor;
+}
+
+/** z = x * own + xPeer * peer + bias; xPeer, the peer's features, is given away with it. */
+export async function gatherForward(
+  map: LinearMap,
+  { own, peer, bias }: CrossingWeights,
+  x: Tensor,
+  send: Send,
+): Promise<{ z: Tensor; xPeer: Tensor }> {
+  const receive = send(x);
+  const ownProduct = map.apply(x, own);
+  const ownPart = addBias(ownProduct, bias);
+  ownProduct.dispose();
+  const xPeer = await receive();
+  const peerPart = map.apply(xPeer, peer);
+  const z = add(ownPart, peerPart);
+  dispose(ownPart, peerPart);
+  return { z, xPeer };
+}
+
+/** The gradients of a crossing from dz: its weights', and dx, the peer's part of it included. */
+export async function reduceScatterBackward(
+  map: LinearMap,
+  { own, peer }: CrossingWeights,
+  { x, xPeer }: { x: Tensor; xPeer: Tensor },
+  dz: Tensor,
+  send: Send,
+): Promise<{ dx: Tensor; dOwn: Tensor; dPeer: Tensor; dBias: Tensor }> {
+  const dxPeer = map.inputGradient(dz, peer, xPeer.shape);
+  const receive = send(dxPeer);
+  dxPeer.dispose();
+  const dxOwn = map.inputGradient(dz, own, x.shape);
+  const dOwn = map.weightGradient(x, dz, own.shape);
+  const dPeer = map.weightGradient(xPeer, dz, peer.shape);
+  const dBias = biasGradient(dz);
+  const dxFromPeer = await receive();
+  const dx = add(dxOwn, dxFromPeer);
+  dispose(dxOwn, dxFromPeer);
+  return { dx, dOwn, dPeer, dBias };
+}

@@ -1,0 +1,79 @@
+// One hidden fully connected layer of one tower: it gathers the features of both towers, multiplies, then ReLU and dropout (paper, sections
+// 3.5 and 4.2). The last layer, which sums partial logits instead, is logitsStage.ts.
+// Features [N,I] in, units [N,O] out. Invariant as in convStage.ts: a stage owns what it saved.
+
+import type { DensePlan } from '../spec/network.ts';
+import { gatherForward, reduceScatterBackward } from './crossing.ts';
+import type { CrossingWeights, Send } from './crossing.ts';
+import type { TakeGradient } from './convStage.ts';
+import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from './dropout.ts';
+import type { DropoutRule, MaskSource } from './dropout.ts';
+import { dense } from './linearMap.ts';
+import type { Parameters } from './parameters.ts';
+import { reluBackward, reluForward } from './relu.ts';
+import { dispose } from './tensorflow.ts';
+import type { Tensor } from './tensorflow.ts';
+
+export interface DenseSaved {
+  readonly x: Tensor;
+  readonly xPeer: Tensor;
+  readonly activation: Tensor;
+  /** None where nothing is dropped. */
+  readonly mask: Tensor | undefined;
+}
+
+export class DenseStage {
+  readonly plan: DensePlan;
+  readonly #parameters: Parameters;
+  readonly #dropout: DropoutRule;
+  readonly #masks: MaskSource;
+
+  constructor(plan: DensePlan, options: { parameters: Parameters; dropout: DropoutRule; masks: MaskSource }) {
+    this.plan = plan;
+    this.#parameters = options.parameters;
+    this.#dropout = options.dropout;
+    this.#masks = options.masks;
+  }
+
+  /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
+  async forward(x: Tensor, send: Send, pass: { step: number; training: boolean }): Promise<{ y: Tensor; saved: DenseSaved }> {
+    const { z, xPeer } = await gatherForward(dense, this.#weights(), x, send);
+    const activation = reluForward(z);
+    z.dispose();
+    if (this.#dropout.rate === 0) return { y: activation.clone(), saved: { x, xPeer, activation, mask: undefined } };
+    if (!pass.training) return { y: dropoutAtTest(activation, this.#dropout), saved: { x, xPeer, activation, mask: undefined } };
+    const drawn = this.#masks({ layer: this.plan.spec.name, step: pass.step, shape: [x.shape[0] ?? 0, this.plan.units] });
+    const mask = trainingMask(drawn, this.#dropout);
+    drawn.dispose();
+    return { y: dropoutForward(activation, mask), saved: { x, xPeer, activation, mask } };
+  }
+
+  /** Takes dy; hands the parameters' gradients to `take`; gives dx. */
+  async backward(dy: Tensor, saved: DenseSaved, send: Send, take: TakeGradient): Promise<Tensor> {
+    const { name } = this.plan.spec;
+    const { x, xPeer, activation, mask } = saved;
+    const dActivation = mask === undefined ? dy.clone() : dropoutBackward(dy, mask);
+    const dz = reluBackward(dActivation, activation);
+    dispose(dy, dActivation, mask, activation);
+    const { dx, dOwn, dPeer, dBias } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send);
+    take(`${name}.weight.own`, dOwn);
+    take(`${name}.weight.peer`, dPeer);
+    take(`${name}.bias`, dBias);
+    dispose(dz, x, xPeer);
+    return dx;
+  }
+
+  /** Frees what a forward pass saved, where no backward pass follows. */
+  release({ x, xPeer, activation, mask }: DenseSaved): void {
+    dispose(x, xPeer, activation, mask);
+  }
+
+  #weights(): CrossingWeights {
+    const { name } = this.plan.spec;
+    return {
+      own: this.#parameters.get(`${name}.weight.own`),
+      peer: this.#parameters.get(`${name}.weight.peer`),
+      bias: this.#parameters.get(`${name}.bias`),
+    };
+  }
+}

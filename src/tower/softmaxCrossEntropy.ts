@@ -1,0 +1,40 @@
+// The loss (paper, section 3): softmax over the K classes, then the negative log of the true class's share, averaged over the N pictures.
+// logits [N,K], labels int32 [N]. N here is the pictures of the whole step, whatever part of them is at hand.
+
+import { attribute, dispose, downloadScalar, float32, multiply, runOp, runOpMany, scalar } from './tensorflow.ts';
+import type { Tensor } from './tensorflow.ts';
+import tf from '@tensorflow/tfjs-node-gpu';
+
+export interface Scores {
+  /** Sum of the losses of the pictures at hand. */
+  readonly lossSum: number;
+  /** Pictures whose class has the highest logit, and one of the five highest. */
+  readonly top1: number;
+  readonly top5: number;
+}
+
+const lossAttributes = [float32, attribute.type('Tlabels', 'int32')];
+const topAttributes = [attribute.type('T', 'int32')];
+
+/** Scores the logits, and gives dLogits [N,K] = (softmax - one-hot) / stepPictures. */
+export function softmaxCrossEntropy(logits: Tensor, labels: Tensor, stepPictures: number): { scores: Scores; dLogits: Tensor } {
+  const [losses, gradients] = runOpMany('SparseSoftmaxCrossEntropyWithLogits', lossAttributes, [logits, labels], 2) as [Tensor, Tensor];
+  const share = scalar(1 / stepPictures);
+  const dLogits = multiply(gradients, share);
+  const lossSum = tf.sum(losses);
+  const scores = {
+    lossSum: downloadScalar(lossSum),
+    top1: countInTop(1, logits, labels),
+    top5: countInTop(5, logits, labels),
+  };
+  dispose(losses, gradients, share, lossSum);
+  return { scores, dLogits };
+}
+
+function countInTop(k: number, logits: Tensor, labels: Tensor): number {
+  return tf.tidy(() => {
+    const limit = tf.scalar(k, 'int32');
+    const hits = runOp('InTopKV2', topAttributes, [logits, labels, limit]);
+    return downloadScalar(tf.sum(tf.cast(hits, 'int32')));
+  });
+}

@@ -1,0 +1,233 @@
+// One tower: half of every layer's kernels, fed the same pictures as the other half (paper, section 3.5 and figure 2).
+// Its passes are its own code, not tfjs's tape: the tape is synchronous and cannot wait for the peer at a crossing.
+// Pictures go through the convolutions in parts of `microBatch`, so that feature maps stay in cache; the dense layers see the whole batch.
+
+import type { Exchange, SwapTag } from '../spec/exchange.ts';
+import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
+import type { NetworkPlan } from '../spec/network.ts';
+import { ConvStage } from './convStage.ts';
+import type { ConvSaved } from './convStage.ts';
+import type { Send } from './crossing.ts';
+import { DenseStage } from './denseStage.ts';
+import type { DenseSaved } from './denseStage.ts';
+import type { DropoutRule, MaskSource } from './dropout.ts';
+import type { Kernels } from './kernels.ts';
+import { LogitsStage } from './logitsStage.ts';
+import type { Gradients, Parameters } from './parameters.ts';
+import { softmaxCrossEntropy } from './softmaxCrossEntropy.ts';
+import type { Scores } from './softmaxCrossEntropy.ts';
+import type { UpdateRates } from './updateRule.ts';
+import { add, dispose, download, downloadScalar, float32, reshape, runOp, upload } from './tensorflow.ts';
+import type { Tensor } from './tensorflow.ts';
+import tf from '@tensorflow/tfjs-node-gpu';
+
+export interface TowerOptions {
+  readonly plan: NetworkPlan;
+  readonly index: TowerIndex;
+  readonly kernels: Kernels;
+  readonly parameters: Parameters;
+  readonly exchange: Exchange;
+  readonly dropout: DropoutRule;
+  readonly masks: MaskSource;
+  /** Pictures per part of the convolutions. */
+  readonly microBatch: number;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+}
+
+/** What a forward pass leaves for the backward pass. */
+interface Tape {
+  readonly step: number;
+  readonly pictures: number;
+  readonly convs: readonly (readonly ConvSaved[])[];
+  readonly denses: readonly DenseSaved[];
+  /** Input of the last layer. */
+  readonly features: Tensor;
+}
+
+/** What a tower says of a step before any tower applies it. */
+export interface StepGradients {
+  readonly scores: Scores;
+  readonly gradients: Gradients;
+  /** Of every parameter this tower speaks for. */
+  readonly squaredNorm: number;
+}
+
+export class Tower {
+  readonly index: TowerIndex;
+  /** Milliseconds spent waiting for the peer, ever. */
+  exchangeWaitMs = 0;
+  readonly #options: TowerOptions;
+  readonly #convs: readonly ConvStage[];
+  readonly #denses: readonly DenseStage[];
+  readonly #logits: LogitsStage;
+
+  constructor(options: TowerOptions) {
+    const { plan, kernels, parameters, dropout, masks } = options;
+    this.#options = options;
+    this.index = options.index;
+    this.#convs = plan.convs.map((conv, i) => new ConvStage(conv, { kernels, parameters, isFirst: i === 0 }));
+    const last = plan.denses.at(-1);
+    if (last === undefined) throw new Error(`${plan.spec.name} has no dense layer`);
+    this.#denses = plan.denses.slice(0, -1).map((dense) => new DenseStage(dense, { parameters, dropout, masks }));
+    this.#logits = new LogitsStage(last, { parameters });
+  }
+
+  /** One training pass over images [N,S,S,3] and labels [N], both borrowed: scores and gradients; nothing is applied. */
+  async computeGradients(step: number, images: Tensor, labels: Tensor): Promise<StepGradients> {
+    const { logits, tape } = await this.#forward(images, { step, training: true });
+    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, tape.pictures);
+    logits.dispose();
+    const gradients = await this.#backward(dLogits, tape);
+    return { scores, gradients, squaredNorm: this.#squaredNorm(gradients) };
+  }
+
+  /** Scores images without training; `batch` keeps its swaps apart from those of other batches. */
+  async evaluate(batch: number, images: Tensor, labels: Tensor): Promise<Scores> {
+    const { logits, tape } = await this.#forward(images, { step: batch, training: false });
+    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
+    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
+    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, tape.pictures);
+    dispose(logits, dLogits, tape.features);
+    return scores;
+  }
+
+  /** Applies the gradients, and frees them. */
+  applyGradients(gradients: Gradients, rates: (block: ParameterBlock) => UpdateRates): void {
+    this.#options.parameters.update(gradients, rates);
+  }
+
+  close(): void {
+    for (const conv of this.#convs) conv.close();
+  }
+
+  async #forward(images: Tensor, pass: { step: number; training: boolean }): Promise<{ logits: Tensor; tape: Tape }> {
+    const pictures = images.shape[0] ?? 0;
+    const tag = { step: pass.step, phase: pass.training ? 'forward' : 'evaluate' } as const;
+    const convs: ConvSaved[][] = [];
+    const parts: Tensor[] = [];
+    for (const [microBatch, range] of this.#microBatches(pictures).entries()) {
+      const saves: ConvSaved[] = [];
+      let x = slicePictures(images, range);
+      for (const conv of this.#convs) {
+        const { y, saved } = await conv.forward(x, this.#send({ ...tag, site: conv.plan.spec.name, microBatch }));
+        saves.push(saved);
+        x = y;
+      }
+      convs.push(saves);
+      parts.push(x);
+    }
+    let features = flatten(parts);
+    const denses: DenseSaved[] = [];
+    for (const dense of this.#denses) {
+      const { y, saved } = await dense.forward(features, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), pass);
+      denses.push(saved);
+      features = y;
+    }
+    const logits = await this.#logits.forward(features, this.#send({ ...tag, site: this.#logits.plan.spec.name, microBatch: 0 }));
+    return { logits, tape: { step: pass.step, pictures, convs, denses, features } };
+  }
+
+  async #backward(dLogits: Tensor, tape: Tape): Promise<Gradients> {
+    const gradients: Gradients = new Map();
+    const take = (name: string, gradient: Tensor): void => {
+      accumulate(gradients, name, gradient);
+    };
+    const tag = { step: tape.step, phase: 'backward' } as const;
+    let d = this.#logits.backward(dLogits, tape.features, take);
+    dispose(dLogits, tape.features);
+    for (const [i, dense] of [...this.#denses.entries()].reverse()) {
+      const send = this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 });
+      d = await dense.backward(d, savedAt(tape.denses, i), send, take);
+    }
+    const features = d;
+    for (const [microBatch, range] of this.#microBatches(tape.pictures).entries()) {
+      const saves = savedAt(tape.convs, microBatch);
+      let dy: Tensor | undefined = unflatten(features, range, this.#convs.at(-1));
+      for (const [i, conv] of [...this.#convs.entries()].reverse()) {
+        if (dy === undefined) throw new Error(`no gradient reached ${conv.plan.spec.name}`);
+        dy = await conv.backward(dy, savedAt(saves, i), this.#send({ ...tag, site: conv.plan.spec.name, microBatch }), take);
+      }
+    }
+    features.dispose();
+    return gradients;
+  }
+
+  /** Hands a tensor to the peer, and times the wait for the peer's. */
+  #send(tag: SwapTag): Send {
+    const { exchange, now } = this.#options;
+    return (mine) => {
+      const swap = exchange.swap(tag, download(mine));
+      return async () => {
+        const start = now();
+        const theirs = await swap.received;
+        this.exchangeWaitMs += now() - start;
+        return upload(theirs);
+      };
+    };
+  }
+
+  #squaredNorm(gradients: Gradients): number {
+    let total = 0;
+    for (const block of this.#options.parameters.blocks) {
+      const gradient = gradients.get(block.name);
+      if (gradient === undefined || (block.replicated && this.index === 1)) continue;
+      const half = runOp('L2Loss', [float32], [gradient]);
+      total += 2 * downloadScalar(half);
+      half.dispose();
+    }
+    return total;
+  }
+
+  #microBatches(pictures: number): PictureRange[] {
+    const size = this.#options.microBatch;
+    return Array.from({ length: Math.ceil(pictures / size) }, (_, i) => ({
+      start: i * size,
+      count: Math.min(size, pictures - i * size),
+    }));
+  }
+}
+
+interface PictureRange {
+  readonly start: number;
+  readonly count: number;
+}
+
+function slicePictures(x: Tensor, { start, count }: PictureRange): Tensor {
+  if (count === x.shape[0]) return x.clone();
+  return tf.slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
+}
+
+/** Maps of all parts [n,H,W,C] as the features of all pictures [N,H*W*C]; frees the parts. */
+function flatten(parts: readonly Tensor[]): Tensor {
+  const rows = parts.map((part) => reshape(part, [part.shape[0] ?? 0, -1]));
+  const [only] = rows;
+  const features = rows.length === 1 && only !== undefined ? only.clone() : tf.concat(rows, 0);
+  dispose(...parts, ...rows);
+  return features;
+}
+
+function unflatten(features: Tensor, range: PictureRange, stage: ConvStage | undefined): Tensor {
+  if (stage === undefined) throw new Error('the network has no convolution');
+  const { height, width, channels } = stage.plan.output;
+  const rows = slicePictures(features, range);
+  const maps = reshape(rows, [range.count, height, width, channels]);
+  rows.dispose();
+  return maps;
+}
+
+function accumulate(gradients: Gradients, name: string, gradient: Tensor): void {
+  const before = gradients.get(name);
+  if (before === undefined) {
+    gradients.set(name, gradient);
+    return;
+  }
+  gradients.set(name, add(before, gradient));
+  dispose(before, gradient);
+}
+
+function savedAt<Saved>(saves: readonly Saved[], index: number): Saved {
+  const saved = saves[index];
+  if (saved === undefined) throw new Error(`the forward pass saved nothing at ${String(index)}`);
+  return saved;
+}

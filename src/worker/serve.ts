@@ -1,0 +1,228 @@
+// The life of a worker: say hello, be assigned a tower, draw or take its weights, join the link to the other tower, then batches until told to stop.
+// Invariant: whatever ends it, the coordinator is told why, and the process leaves with the exit code that says so.
+
+import { hostname } from 'node:os';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExitCode } from '../spec/errors.ts';
+import { CrosstowerError, OutOfMemoryError, exitCodeOf, exitCodes } from '../spec/errors.ts';
+import type { Exchange } from '../spec/exchange.ts';
+import { towerParameters } from '../spec/layout.ts';
+import type { TowerIndex } from '../spec/layout.ts';
+import { networks, planNetwork } from '../spec/network.ts';
+import { memoryExchangePair } from '../protocol/memoryExchange.ts';
+import { weightsPayload } from '../protocol/payloads.ts';
+import { WorkerSocket } from '../protocol/workerSocket.ts';
+import { ZeromqExchange } from '../protocol/zeromqExchange.ts';
+import { keyedMasks } from '../tower/dropout.ts';
+import { chooseKernels } from '../tower/kernels.ts';
+import { Parameters } from '../tower/parameters.ts';
+import { Tower } from '../tower/tower.ts';
+import { Dismissed, Inbox } from './inbox.ts';
+import type { Received } from './inbox.ts';
+import { evaluationStep, prepareBatch, trainingStep } from './trainingStep.ts';
+import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
+
+export interface ServeOptions {
+  /** The coordinator's. */
+  readonly address: string;
+  readonly tower: TowerIndex | 'both' | 'auto';
+  /** What this process computes on, in words. */
+  readonly device: string;
+  readonly packageVersion: string;
+  readonly joinTimeoutMs: number;
+  /** Where tower 0 listens for tower 1; chosen by the coordinator otherwise. */
+  readonly peerAddress?: string;
+  /** Aborted by a signal to this process, with the signal's name as its reason. */
+  readonly stop: AbortSignal;
+  readonly log: (line: string) => void;
+}
+
+/** How long a worker with a broken link waits for the coordinator's word. */
+const explanationMs = 3000;
+/** Batches that the coordinator may send ahead. */
+const batchCredit = 2;
+
+/** Serves one run and gives the exit code it ended with. */
+export async function serve(options: ServeOptions): Promise<ExitCode> {
+  const socket = await WorkerSocket.connect({ address: options.address, joinTimeoutMs: options.joinTimeoutMs });
+  const inbox = new Inbox(socket);
+  const onStop = (): void => {
+    socket.send({ type: 'stopRequested', step: 0, signal: String(options.stop.reason) });
+  };
+  options.stop.addEventListener('abort', onStop, { once: true });
+  try {
+    return await serveUntilDismissed(socket, inbox, options);
+  } catch (error) {
+    const dismissed = error instanceof Dismissed ? error : await dismissalBehind(error, inbox);
+    if (dismissed !== undefined) {
+      socket.send({ type: 'bye', step: 0 });
+      options.log(dismissed.message);
+      return dismissed.exitCode;
+    }
+    const failure = explained(error);
+    socket.send({ type: 'failed', step: 0, exitCode: exitCodeOf(failure), message: failure.message.slice(0, 4000) });
+    throw failure;
+  } finally {
+    options.stop.removeEventListener('abort', onStop);
+    socket.close();
+  }
+}
+
+/** A broken link to the other tower mostly has a reason that the coordinator knows and is about to tell. */
+async function dismissalBehind(error: unknown, inbox: Inbox): Promise<Dismissed | undefined> {
+  if (exitCodeOf(error) !== exitCodes.peerLost) return undefined;
+  await Promise.race([inbox.ended, sleep(explanationMs)]);
+  const reason: unknown = inbox.signal.reason;
+  return reason instanceof Dismissed ? reason : undefined;
+}
+
+async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: ServeOptions): Promise<never> {
+  const { packageVersion, device, tower, joinTimeoutMs, log } = options;
+  socket.send({ type: 'hello', step: 0, packageVersion, host: hostname(), pid: process.pid, device, tower });
+  const { header: assignment } = await inbox.take(['assign'], { ms: joinTimeoutMs, what: 'a tower to be assigned' });
+  log(`assigned tower ${String(assignment.tower)} of run ${assignment.run}, network ${assignment.config.network}`);
+
+  const exchanges = await joinPeer(socket, inbox, assignment, options);
+  const seats = takeSeats(assignment, exchanges);
+  socket.send({ type: 'ready', step: 0, tower: assignment.tower });
+  await inbox.take(['begin'], { ms: joinTimeoutMs, what: 'the other tower to be ready' });
+  socket.send({ type: 'credit', step: 0, count: batchCredit });
+
+  const { config } = assignment;
+  const context: StepContext = {
+    seats,
+    inbox,
+    socket,
+    config,
+    pictures: {
+      size: networks[config.network].inputSize,
+      mean: assignment.mean,
+      deviation: config.pixels === 'standardized' ? meanOf(assignment.deviation) : 1,
+    },
+  };
+  try {
+    return await takeBatches(context);
+  } finally {
+    exchanges.forEach((exchange) => {
+      exchange.close();
+    });
+    for (const { tower: seated, parameters } of seats) {
+      seated.close();
+      parameters.close();
+    }
+  }
+}
+
+/** Batch after batch; what the coordinator asks between two steps goes first. */
+async function takeBatches(context: StepContext): Promise<never> {
+  const { inbox, config } = context;
+  let prepared: PreparedBatch | undefined;
+  for (;;) {
+    const request = inbox.takeNow(['sendWeights']);
+    if (request !== undefined) {
+      sendWeights(request, context);
+      continue;
+    }
+    const start = performance.now();
+    if (prepared === undefined) {
+      const next = await inbox.take(['sendWeights', 'batch'], { ms: 1000 * config.stepTimeout, what: 'the next batch' });
+      if (next.header.type === 'sendWeights') {
+        sendWeights(next as Received<'sendWeights'>, context);
+        continue;
+      }
+      prepared = prepareBatch(next as Received<'batch'>, context);
+    }
+    const batch = prepared;
+    prepared = undefined;
+    const dataWaitMs = performance.now() - start;
+    if (batch.header.kind === 'evaluate') {
+      await evaluationStep(batch, context);
+    } else {
+      await trainingStep(batch, context, {
+        dataWaitMs,
+        whileWaiting: () => {
+          const next = inbox.takeNow(['batch']);
+          if (next !== undefined) prepared = prepareBatch(next, context);
+        },
+      });
+    }
+  }
+}
+
+type Assignment = Received<'assign'>['header'];
+
+/** The link to the other tower, by the tower at this end: one end over ZeroMQ, or both ends in memory. */
+async function joinPeer(
+  socket: WorkerSocket,
+  inbox: Inbox,
+  { link, peerToken, run, generation, config }: Assignment,
+  { joinTimeoutMs, peerAddress }: ServeOptions,
+): Promise<ReadonlyMap<TowerIndex, Exchange>> {
+  const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
+  if (link.role === 'none') {
+    const [first, second] = memoryExchangePair(limits);
+    return new Map<TowerIndex, Exchange>([
+      [0, first],
+      [1, second],
+    ]);
+  }
+  const common = { ...limits, run, generation, token: peerToken, joinTimeoutMs };
+  if (link.role === 'bind') {
+    const exchange = await ZeromqExchange.bind({ ...common, address: peerAddress ?? link.address });
+    socket.send({ type: 'link', step: 0, tower: 0, address: exchange.address });
+    await exchange.ready;
+    return new Map([[0, exchange]]);
+  }
+  const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: "tower 0's address" });
+  const exchange = await ZeromqExchange.connect({ ...common, address: header.address });
+  await exchange.ready;
+  return new Map([[1, exchange]]);
+}
+
+/** The towers of this process, with their weights drawn. */
+function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<TowerIndex, Exchange>): TowerSeat[] {
+  const plan = planNetwork(networks[config.network], classes);
+  const kernels = chooseKernels();
+  return [...exchanges].map(([index, exchange]): TowerSeat => {
+    const parameters = new Parameters(towerParameters(plan, index));
+    parameters.initialise(config.init, config.seed, index);
+    const tower = new Tower({
+      plan,
+      index,
+      kernels,
+      parameters,
+      exchange,
+      dropout: { rate: config.dropout, form: config.dropoutForm },
+      masks: keyedMasks(config.seed, index, config.dropout),
+      microBatch: config.microBatch,
+      now: () => performance.now(),
+    });
+    return { tower, parameters, bytesSent: () => exchange.bytesSent };
+  });
+}
+
+/** Sends every block of every tower here, a message each. */
+function sendWeights({ header }: Received<'sendWeights'>, { socket, seats }: StepContext): void {
+  for (const { tower, parameters } of seats) {
+    for (const [index, { name }] of parameters.blocks.entries()) {
+      const payload = weightsPayload(parameters.save(name, header.of));
+      const total = parameters.blocks.length;
+      socket.send({ type: 'weights', step: header.step, tower: tower.index, of: header.of, name, index, total }, payload);
+    }
+  }
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** TensorFlow says that memory is short in words of its own. */
+function explained(error: unknown): Error {
+  if (error instanceof CrosstowerError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  if (/OOM|ResourceExhausted|RESOURCE_EXHAUSTED|failed to allocate/i.test(message)) {
+    return new OutOfMemoryError(`the device has no memory left (${message}): try a smaller --batch or --micro-batch`, { cause: error });
+  }
+  return error instanceof Error ? error : new Error(message);
+}

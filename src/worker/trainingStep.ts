@@ -1,0 +1,125 @@
+// One training step of one worker, in the order of the paper: pictures, forward, loss, backward, agree, update.
+// Invariant: nothing is applied before the coordinator has heard every tower of the step; all apply it, or none does.
+// A worker holds one tower, or both: then the two passes run side by side and meet at the crossings.
+
+import { performance } from 'node:perf_hooks';
+import type { RunConfig } from '../spec/config.ts';
+import type { ParameterBlock } from '../spec/layout.ts';
+import { readBatchPayload } from '../protocol/payloads.ts';
+import type { WorkerSocket } from '../protocol/workerSocket.ts';
+import { preparePictures } from '../tower/pictures.ts';
+import type { Parameters } from '../tower/parameters.ts';
+import type { PictureRule } from '../tower/pictures.ts';
+import type { Tower } from '../tower/tower.ts';
+import { dispose, uploadInt32 } from '../tower/tensorflow.ts';
+import type { Tensor } from '../tower/tensorflow.ts';
+import type { UpdateRates } from '../tower/updateRule.ts';
+import type { Inbox, Received } from './inbox.ts';
+
+/** One tower in this process, its weights, and what it has sent to the other. */
+export interface TowerSeat {
+  readonly tower: Tower;
+  readonly parameters: Parameters;
+  bytesSent(): number;
+}
+
+export interface StepContext {
+  readonly seats: readonly TowerSeat[];
+  readonly inbox: Inbox;
+  readonly socket: WorkerSocket;
+  readonly config: RunConfig;
+  readonly pictures: PictureRule;
+}
+
+/** Pictures and labels on the device. */
+export interface PreparedBatch {
+  readonly header: Received<'batch'>['header'];
+  readonly images: Tensor;
+  readonly labels: Tensor;
+}
+
+/** Uploads a batch: pixels become pictures on the device. Takes a place among the coordinator's credits again. */
+export function prepareBatch(batch: Received<'batch'>, { pictures, socket }: StepContext): PreparedBatch {
+  const { header } = batch;
+  const { labels, pixels } = readBatchPayload(batch);
+  socket.send({ type: 'credit', step: header.step, count: 1 });
+  return {
+    header,
+    images: preparePictures({ ...header, bytes: pixels }, pictures),
+    labels: uploadInt32(labels, [header.count]),
+  };
+}
+
+/** Trains on one batch, which it frees; `whileWaiting` is done in the time that the other tower and the coordinator take. */
+export async function trainingStep(
+  { header, images, labels }: PreparedBatch,
+  { seats, inbox, socket, config }: StepContext,
+  { dataWaitMs, whileWaiting }: { dataWaitMs: number; whileWaiting: () => void },
+): Promise<void> {
+  const { step } = header;
+  const start = performance.now();
+  const waitedBefore = seats.map(({ tower }) => tower.exchangeWaitMs);
+  const sentBefore = seats.map((seat) => seat.bytesSent());
+
+  const results = await Promise.all(seats.map(({ tower }) => tower.computeGradients(step, images, labels)));
+  const computedMs = performance.now() - start;
+  dispose(images, labels);
+  seats.forEach(({ tower }, i) => {
+    const result = at(results, i);
+    const { scores, squaredNorm } = result;
+    const loss = scores.lossSum / header.count;
+    const finite = Number.isFinite(loss) && Number.isFinite(squaredNorm);
+    socket.send({ type: 'gradients', step, tower: tower.index, loss, squaredNorm, finite, top1: scores.top1, ms: computedMs });
+  });
+
+  const reported = performance.now();
+  whileWaiting();
+  const decision = await inbox.take(['decision'], { ms: 1000 * config.stepTimeout, what: `the decision on step ${String(step)}` });
+  const syncMs = performance.now() - reported;
+
+  const updating = performance.now();
+  seats.forEach(({ tower }, i) => {
+    const { gradients } = at(results, i);
+    if (decision.header.verdict === 'apply') tower.applyGradients(gradients, updateRates(config, decision.header));
+    else dispose(...gradients.values());
+  });
+  const updateMs = performance.now() - updating;
+
+  seats.forEach((seat, i) => {
+    const exchangeWait = seat.tower.exchangeWaitMs - at(waitedBefore, i);
+    const compute = Math.max(0, computedMs - exchangeWait);
+    socket.send({
+      type: 'stepDone',
+      step,
+      tower: seat.tower.index,
+      ms: { dataWait: dataWaitMs, compute, exchangeWait, sync: syncMs, update: updateMs },
+      bytesSent: seat.bytesSent() - at(sentBefore, i),
+    });
+  });
+}
+
+/** Scores one evaluation batch, which it frees. */
+export async function evaluationStep({ header, images, labels }: PreparedBatch, { seats, socket }: StepContext): Promise<void> {
+  const results = await Promise.all(seats.map(({ tower }) => tower.evaluate(header.index, images, labels)));
+  dispose(images, labels);
+  seats.forEach(({ tower }, i) => {
+    const { lossSum, top1, top5 } = at(results, i);
+    const { step, index, count } = header;
+    socket.send({ type: 'evalResult', step, tower: tower.index, index, loss: lossSum, top1, top5, count });
+  });
+}
+
+function updateRates(config: RunConfig, decision: { learningRate: number; scale: number }): (block: ParameterBlock) => UpdateRates {
+  return ({ role }) => ({
+    learningRate: decision.learningRate * (role === 'bias' ? config.biasLr : 1),
+    momentum: config.momentum,
+    weightDecay: config.weightDecay * (role === 'bias' ? config.biasDecay : 1),
+    gradientScale: decision.scale,
+  });
+}
+
+function at<T>(values: readonly T[], index: number): T {
+  const value = values[index];
+  if (value === undefined) throw new Error(`no value at ${String(index)}`);
+  return value;
+}
