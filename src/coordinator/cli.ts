@@ -20,11 +20,25 @@ const { version } = z
 
 const startFlags = {
   config: { type: 'string', group: 'This command:', describe: 'YAML or JSON file with the fields below; flags win over it' },
-  bind: { type: 'string', group: 'This command:', default: 'tcp://127.0.0.1:5570', describe: 'Where to listen for workers; port 0 takes a free one' },
-  'run-dir': { type: 'string', group: 'This command:', describe: 'Folder for the run\'s files [default: runs/<date-time>]' },
-  local: { type: 'string', choices: ['cpu', 'gpu'] as const, group: 'This command:', describe: 'Start both workers on this machine as well' },
+  bind: {
+    type: 'string',
+    group: 'This command:',
+    default: 'tcp://127.0.0.1:5570',
+    describe: 'Where to listen for workers; port 0 takes a free one',
+  },
+  'run-dir': { type: 'string', group: 'This command:', describe: "Folder for the run's files [default: runs/<date-time>]" },
+  local: {
+    type: 'string',
+    choices: ['cpu', 'gpu'] as const,
+    group: 'This command:',
+    describe: 'Start both workers on this machine as well',
+  },
   gpus: { type: 'string', group: 'This command:', default: '0,1', describe: 'GPUs of --local gpu' },
-  threads: { type: 'number', group: 'This command:', describe: 'CPU threads of each worker of --local cpu [default: half of the cores]' },
+  threads: {
+    type: 'number',
+    group: 'This command:',
+    describe: 'CPU threads of each worker of --local cpu [default: half of the cores]',
+  },
   'one-process': { type: 'boolean', group: 'This command:', describe: 'With --local: both towers in one worker process' },
   'loader-threads': { type: 'number', group: 'This command:', default: 1, describe: 'Threads that read, crop and flip pictures' },
 } as const;
@@ -36,10 +50,12 @@ function parseArguments() {
     .command('start', 'Train: wait for two workers, or start them, and run', (command) =>
       command
         .options({ ...startFlags, ...configFlags() })
-        .example('$0 start --local cpu --network compact --epochs 5', 'both workers on this machine\'s CPU')
+        .example('$0 start --local cpu --network compact --epochs 5', "both workers on this machine's CPU")
         .example('$0 start --data fashion-mnist', 'wait for `worker --gpu 0` and `worker --gpu 1`')
         .example('$0 start --config run.yaml --lr 0.02', 'fields from a file, one of them changed')
-        .epilogue('Exit codes: 0 done, 2 usage, 3 worker lost, 4 refused, 5 data, 6 storage, 7 loss not finite, 8 out of memory,\n75 stopped early by a signal, with the model saved; 130 and 143 after a second signal.'),
+        .epilogue(
+          'Exit codes: 0 done, 2 usage, 3 worker lost, 4 refused, 5 data, 6 storage, 7 loss not finite, 8 out of memory,\n75 stopped early by a signal, with the model saved; 130 and 143 after a second signal.',
+        ),
     )
     .demandCommand(1, 'name a command, such as `coordinator start`')
     .version(version)

@@ -39,7 +39,9 @@ export function decide(
       throw new NumericError(`${what}; no tower applied the step. Try a lower --lr, --clip-norm 1, or --non-finite skip`);
     }
     if (skippedBefore >= skipLimit) {
-      throw new NumericError(`${what}, after ${String(skipLimit)} steps skipped for the same reason. Try a lower --lr or --clip-norm 1`);
+      throw new NumericError(
+        `${what}, after ${String(skipLimit)} steps skipped for the same reason. Try a lower --lr or --clip-norm 1`,
+      );
     }
     return { verdict: 'skip', learningRate, scale: 1 };
   }

@@ -23,7 +23,11 @@ export interface WorkItem {
 const loadAhead = 3;
 
 /** Steps after which the test split is scored: at every --eval-every epochs, and at the end. */
-export function isEvaluated(step: number, config: RunConfig, { trainCount, lastStep }: { trainCount: number; lastStep: number }): boolean {
+export function isEvaluated(
+  step: number,
+  config: RunConfig,
+  { trainCount, lastStep }: { trainCount: number; lastStep: number },
+): boolean {
   return step === lastStep || step % (config.evalEvery * stepsPerEpoch(config, trainCount)) === 0;
 }
 
@@ -42,7 +46,11 @@ export function evaluationItems(step: number, config: RunConfig, testCount: numb
 }
 
 /** All batches from one step to another, both included. */
-export function* workItems(config: RunConfig, counts: DataSource['counts'], { firstStep, lastStep }: { firstStep: number; lastStep: number }): Generator<WorkItem> {
+export function* workItems(
+  config: RunConfig,
+  counts: DataSource['counts'],
+  { firstStep, lastStep }: { firstStep: number; lastStep: number },
+): Generator<WorkItem> {
   const sample = createSampler({ ...config, count: counts.train });
   for (let step = firstStep; step <= lastStep; step++) {
     yield { kind: 'train', step, index: 0, ...sample(step - 1) };
@@ -50,8 +58,11 @@ export function* workItems(config: RunConfig, counts: DataSource['counts'], { fi
   }
 }
 
-/** Loads and sends items as the workers grant credit, until they are sent or `signal` is aborted. */
-export async function feed(items: Iterable<WorkItem>, { data, group, signal }: { data: DataSource; group: WorkerGroup; signal: AbortSignal }): Promise<void> {
+/** Loads and sends items as the workers grant credit, until they are sent; rejects once `signal` is aborted. */
+export async function feed(
+  items: Iterable<WorkItem>,
+  { data, group, signal }: { data: DataSource; group: WorkerGroup; signal: AbortSignal },
+): Promise<void> {
   const ahead: { item: WorkItem; batch: Promise<Batch> }[] = [];
   const iterator = items[Symbol.iterator]();
   for (;;) {
@@ -65,10 +76,10 @@ export async function feed(items: Iterable<WorkItem>, { data, group, signal }: {
       ahead.push({ item, batch });
     }
     const first = ahead.shift();
-    if (first === undefined || signal.aborted) return;
+    if (first === undefined) return;
     const { pixels, labels, shape } = await first.batch;
     await group.takeCredit();
-    if (signal.aborted) return;
+    signal.throwIfAborted();
     const { kind, step, epoch, index } = first.item;
     group.broadcast({ type: 'batch', kind, step, epoch, index, count: labels.length, ...shape }, batchPayload(labels, pixels));
   }

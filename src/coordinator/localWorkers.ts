@@ -6,7 +6,6 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
-import type { ExitCode } from '../spec/errors.ts';
 
 const workerCommand = fileURLToPath(new URL('../worker/cli.js', import.meta.url));
 /** Longer than a worker that was told to stop takes to free its memory. */
@@ -30,7 +29,10 @@ export class LocalWorkers {
     for (const worker of workers) {
       const log = openSync(worker.logPath, 'a');
       // A process group of its own: Ctrl-C at the terminal reaches the coordinator, which stops its workers in good order.
-      const child = spawn(process.execPath, [workerCommand, ...worker.args], { stdio: ['ignore', log, log, 'ipc'], detached: true });
+      const child = spawn(process.execPath, [workerCommand, ...worker.args], {
+        stdio: ['ignore', log, log, 'ipc'],
+        detached: true,
+      });
       closeSync(log);
       const ended = new Promise<void>((resolve) => {
         child.once('exit', (code, signal) => {
@@ -39,7 +41,11 @@ export class LocalWorkers {
         });
         child.once('error', (error) => {
           resolve();
-          this.#die(new CrosstowerError(exitCodes.bug, `${worker.name}: its process could not be started: ${error.message}`, { cause: error }));
+          this.#die(
+            new CrosstowerError(exitCodes.bug, `${worker.name}: its process could not be started: ${error.message}`, {
+              cause: error,
+            }),
+          );
         });
       });
       this.#children.push({ worker, child, ended });
@@ -75,7 +81,7 @@ export class LocalWorkers {
 }
 
 function deathOf({ name, logPath }: LocalWorker, code: number | null, signal: NodeJS.Signals | null): CrosstowerError {
-  const known = Object.values(exitCodes).find((candidate) => candidate === code) as ExitCode | undefined;
+  const known = Object.values(exitCodes).find((candidate) => candidate === code);
   const what = signal === null ? `ended with exit code ${String(code)}` : `was killed by ${signal}`;
   const message = `${name}: its process ${what}: ${lastLine(logPath)} (${logPath})`;
   return known === undefined || known === exitCodes.done ? new PeerLostError(message) : new CrosstowerError(known, message);

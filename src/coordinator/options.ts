@@ -18,6 +18,12 @@ interface FieldSchema {
 
 const fields = z.toJSONSchema(runConfigSchema, { io: 'input' }).properties as Readonly<Record<string, FieldSchema>>;
 
+/** A field's value as it would be typed; nothing for none. */
+function valueText(value: unknown): string {
+  if (value === undefined) return '';
+  return Array.isArray(value) ? value.join(',') : typeof value === 'string' ? value : JSON.stringify(value);
+}
+
 /** `lrSteps` as `lr-steps`. */
 function flagName(field: string): string {
   return field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
@@ -28,13 +34,12 @@ export function configFlags(): Record<string, Options> {
   return Object.fromEntries(
     Object.entries(fields).map(([field, schema]) => {
       const isNumber = schema.type === 'number' || schema.type === 'integer';
-      const fallback = Array.isArray(schema.default) ? schema.default.join(',') : schema.default;
-      const hasDefault = fallback !== undefined && fallback !== '';
+      const fallback = valueText(schema.default);
       const option: Options = {
         group: 'The run:',
         type: isNumber ? 'number' : 'string',
         requiresArg: true,
-        describe: `${schema.description ?? ''}${hasDefault ? ` [default: ${String(fallback)}]` : ''}`,
+        describe: `${schema.description ?? ''}${fallback === '' ? '' : ` [default: ${fallback}]`}`,
         ...(schema.enum === undefined ? {} : { choices: schema.enum }),
       };
       return [flagName(field), option];
@@ -50,14 +55,15 @@ export function readConfig(file: string | undefined, flags: Readonly<Record<stri
     const value = flags[flagName(field)];
     if (value === undefined) continue;
     if (Array.isArray(value)) throw new UsageError(`--${flagName(field)} was given ${String(value.length)} times`);
-    typed[field] = schema.type === 'array' ? parseNumbers(flagName(field), String(value)) : value;
+    typed[field] = schema.type === 'array' ? parseNumbers(flagName(field), valueText(value)) : value;
   }
   return parseRunConfig({ ...fromFile, ...typed }, file === undefined ? 'flags' : `${file} and flags`);
 }
 
 function parseNumbers(flag: string, text: string): number[] {
   const numbers = text.split(',').map(Number);
-  if (text === '' || numbers.some(Number.isNaN)) throw new UsageError(`--${flag} takes numbers with commas between, not '${text}'`);
+  if (text === '' || numbers.some(Number.isNaN))
+    throw new UsageError(`--${flag} takes numbers with commas between, not '${text}'`);
   return numbers;
 }
 
@@ -66,10 +72,13 @@ function readConfigFile(file: string): object {
   try {
     content = parse(readFileSync(file, 'utf8'), { maxAliasCount: 50 });
   } catch (error) {
-    throw new UsageError(`${file} could not be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new UsageError(`${file} could not be read: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   }
   if (content === null) return {};
-  if (typeof content !== 'object' || Array.isArray(content)) throw new UsageError(`${file} holds no fields: a line looks like 'batch: 128'`);
+  if (typeof content !== 'object' || Array.isArray(content))
+    throw new UsageError(`${file} holds no fields: a line looks like 'batch: 128'`);
   return content;
 }
 
@@ -79,5 +88,5 @@ export function configInShort(config: RunConfig): string {
   const changed = Object.entries(config).filter(
     ([field, value]) => ['network', 'data'].includes(field) || JSON.stringify(value) !== JSON.stringify(defaults[field]),
   );
-  return changed.map(([field, value]) => `${flagName(field)} ${Array.isArray(value) ? value.join(',') : String(value)}`).join(', ');
+  return changed.map(([field, value]) => `${flagName(field)} ${valueText(value)}`).join(', ');
 }

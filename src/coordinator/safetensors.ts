@@ -29,7 +29,10 @@ export async function writeSafetensors(
     offset = end;
   }
   const json = JSON.stringify(header);
-  const padded = json.padEnd(Math.ceil(Buffer.byteLength(json) / alignment) * alignment - Buffer.byteLength(json) + json.length, ' ');
+  const padded = json.padEnd(
+    Math.ceil(Buffer.byteLength(json) / alignment) * alignment - Buffer.byteLength(json) + json.length,
+    ' ',
+  );
   const length = Buffer.alloc(alignment);
   length.writeBigUInt64LE(BigInt(Buffer.byteLength(padded)));
 
@@ -49,6 +52,8 @@ export async function writeSafetensors(
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw new StorageError(`${path} could not be written: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new StorageError(`${path} could not be written: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   }
 }

@@ -12,12 +12,15 @@ export async function saveModel(
   path: string,
   { group, plan, step, classes }: { group: WorkerGroup; plan: NetworkPlan; step: number; classes: readonly string[] },
 ): Promise<void> {
-  const merged = new Map([...mergedShapes(plan)].map(([name, shape]) => [name, { name, shape, values: new Float32Array(sizeOf(shape)) }]));
+  const merged = new Map(
+    [...mergedShapes(plan)].map(([name, shape]) => [name, { name, shape, values: new Float32Array(sizeOf(shape)) }]),
+  );
   const blocks = towers.map((tower) => new Map(towerParameters(plan, tower).map((block) => [block.name, block])));
   await group.collectWeights('weights', step, (tower, name, payload) => {
     const block = blocks[tower]?.get(name);
     const whole = block === undefined ? undefined : merged.get(block.mergedName);
-    if (block === undefined || whole === undefined) throw new PeerLostError(`tower ${String(tower)} sent weights of ${name}, which ${plan.spec.name} has not`);
+    if (block === undefined || whole === undefined)
+      throw new PeerLostError(`tower ${String(tower)} sent weights of ${name}, which ${plan.spec.name} has not`);
     mergeBlock(block, readWeightsPayload(payload, sizeOf(block.shape)), whole.values);
   });
   await writeSafetensors(path, [...merged.values()], {

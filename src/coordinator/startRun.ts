@@ -99,15 +99,26 @@ async function runWithData(
 ): Promise<ExitCode> {
   const { config, data, folder, progress, say, socket, local, now, packageVersion } = options;
   const plan = planNetwork(networks[config.network], data.classes.length);
-  const facts = { config, classes: plan.classes, picture: data.shape, mean: data.mean, deviation: data.deviation, packageVersion };
+  const facts = {
+    config,
+    classes: plan.classes,
+    picture: data.shape,
+    mean: data.mean,
+    deviation: data.deviation,
+    packageVersion,
+  };
   const group = new WorkerGroup(socket, { ...facts, peerAddress: peerAddressFor(socket.address) }, say);
   local.onDeath((error) => {
     group.fail(error);
   });
   try {
     const steps = totalSteps(config, data.counts.train);
-    say(`${data.name}: ${String(data.counts.train)} training and ${String(data.counts.test)} test pictures of ${String(plan.classes)} classes`);
-    say(`${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers; ${String(steps)} steps of ${String(config.batch)} pictures`);
+    say(
+      `${data.name}: ${String(data.counts.train)} training and ${String(data.counts.test)} test pictures of ${String(plan.classes)} classes`,
+    );
+    say(
+      `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers; ${String(steps)} steps of ${String(config.batch)} pictures`,
+    );
     await group.gather();
     const stop = AbortSignal.any([options.stop, group.stopRequested.signal]);
     const result = await train({ config, data, group, folder, progress, stop, now });
@@ -130,7 +141,8 @@ function peerAddressFor(address: string): string {
 
 function summarise(result: TrainingResult, { folder, progress }: Desk): void {
   const { scores, stepsDone, imagesPerSecond, bytesPerStep } = result;
-  if (scores !== undefined) progress.say(`test top-1      ${percent(scores.top1)}  (top-5 ${percent(scores.top5)}, loss ${scores.loss.toFixed(3)})`);
+  if (scores !== undefined)
+    progress.say(`test top-1      ${percent(scores.top1)}  (top-5 ${percent(scores.top5)}, loss ${scores.loss.toFixed(3)})`);
   progress.say(`speed           ${imagesPerSecond.toFixed(1)} images/s, median of ${String(stepsDone)} steps`);
   progress.say(`exchanged       ${(bytesPerStep / 1e6).toFixed(2)} MB a step between the towers, both directions together`);
   progress.say(`model           ${folder.modelPath}`);

@@ -43,7 +43,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   const feeding = new AbortController();
   const fed = feed(workItems(config, data.counts, { firstStep: 1, lastStep }), { data, group, signal: feeding.signal });
   fed.catch((error: unknown) => {
-    group.fail(error instanceof Error ? error : new Error(String(error)));
+    if (!feeding.signal.aborted) group.fail(error instanceof Error ? error : new Error(String(error)));
   });
 
   let scores: EvaluationScores | undefined;
@@ -72,7 +72,19 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     rates.push(imagesPerSecond);
     bytesPerStep = done.reduce((sum, { bytesSent }) => sum + bytesSent, 0);
     const ms = done.map((header) => header.ms);
-    folder.record({ kind: 'step', step, epoch, loss, top1, learningRate, imagesPerSecond, verdict: decision.verdict, scale: decision.scale, bytesExchanged: bytesPerStep, ms });
+    folder.record({
+      kind: 'step',
+      step,
+      epoch,
+      loss,
+      top1,
+      learningRate,
+      imagesPerSecond,
+      verdict: decision.verdict,
+      scale: decision.scale,
+      bytesExchanged: bytesPerStep,
+      ms,
+    });
     if (decision.verdict === 'skip') progress.say(`step ${String(step)}: loss or gradient not finite, skipped by all towers`);
     const exchangeWait = Math.max(...ms.map((part) => part.exchangeWait)) / (1000 * seconds);
     progress.step({ epoch, step, totalSteps: lastStep, loss, top1, learningRate, imagesPerSecond, exchangeWait });
@@ -82,7 +94,9 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
       if (evaluated === undefined) break;
       scores = evaluated;
       folder.record({ kind: 'eval', step, epoch, ...scores });
-      progress.say(`epoch ${String(epoch)}  test top-1 ${percent(scores.top1)}  top-5 ${percent(scores.top5)}  loss ${scores.loss.toFixed(3)}`);
+      progress.say(
+        `epoch ${String(epoch)}  test top-1 ${percent(scores.top1)}  top-5 ${percent(scores.top5)}  loss ${scores.loss.toFixed(3)}`,
+      );
       before = now();
     }
   }

@@ -107,15 +107,19 @@ export class WorkerGroup {
   }
 
   /** The weights or velocities of every block of every tower, handed to `take` as they come. */
-  async collectWeights(of: 'weights' | 'momentum', step: number, take: (tower: TowerIndex, name: string, payload: readonly Uint8Array[]) => void) {
+  async collectWeights(
+    of: 'weights' | 'momentum',
+    step: number,
+    take: (tower: TowerIndex, name: string, payload: readonly Uint8Array[]) => void,
+  ) {
     this.#isDraining = true;
     this.broadcast({ type: 'sendWeights', step, of });
-    let missing: number | undefined;
-    for (let index = 0; missing === undefined || index < missing; index++) {
+    let total: number | undefined;
+    for (let index = 0; total === undefined || index < total; index++) {
       // Blocks come in the same order from both towers.
       for (const { header, payload } of await this.#collectBlock(step, index)) {
         take(header.tower, header.name, payload);
-        missing = header.total;
+        total = header.total;
       }
     }
     this.#isDraining = false;
@@ -204,7 +208,10 @@ export class WorkerGroup {
 
   #hear(tower: TowerIndex, key: string, message: Message<ToCoordinator>): void {
     let heard = this.#heard.get(key);
-    if (heard === undefined) this.#heard.set(key, (heard = new Map()));
+    if (heard === undefined) {
+      heard = new Map<TowerIndex, Message<ToCoordinator>>();
+      this.#heard.set(key, heard);
+    }
     heard.set(tower, message);
   }
 
@@ -220,7 +227,8 @@ export class WorkerGroup {
       this.#socket.forget(workerId);
     };
     const free = this.#missingTowers();
-    const wanted = hello.tower === 'auto' ? free.slice(0, 1) : hello.tower === 'both' ? towers : [hello.tower];
+    const wanted: readonly TowerIndex[] =
+      hello.tower === 'auto' ? free.slice(0, 1) : hello.tower === 'both' ? towers : [hello.tower];
     const [first] = wanted;
     if (first === undefined) {
       refuse(`both towers are taken: ${this.#members.map(describe).join(' and ')}`);
@@ -232,7 +240,9 @@ export class WorkerGroup {
       return;
     }
     if (hello.packageVersion !== this.#facts.packageVersion) {
-      this.#say(`a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`);
+      this.#say(
+        `a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`,
+      );
     }
     const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'" };
     this.#members.push(member);
@@ -273,14 +283,19 @@ export class WorkerGroup {
   #lose(workerId: string, error: CrosstowerError): void {
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (member === undefined) return;
-    this.fail(new PeerLostError(`${describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }));
+    this.fail(
+      new PeerLostError(`${describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
+    );
   }
 
   /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
   #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
     const error = new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${describe(member)}: ${message}`);
-    if (exitCode === exitCodes.peerLost) setTimeout(() => this.fail(error), explanationMs);
-    else this.fail(error);
+    if (exitCode !== exitCodes.peerLost) this.fail(error);
+    else
+      setTimeout(() => {
+        this.fail(error);
+      }, explanationMs);
   }
 
   #missingTowers(): TowerIndex[] {
@@ -324,4 +339,3 @@ function describe(member: Member): string {
 function towerNames(which: readonly TowerIndex[]): string {
   return which.length === towers.length ? 'towers 0 and 1' : which.map((tower) => `tower ${String(tower)}`).join(' and ');
 }
-

@@ -6,6 +6,7 @@
 import { Router } from 'zeromq';
 import type { CrosstowerError } from '../spec/errors.ts';
 import { PeerLostError, exitCodes } from '../spec/errors.ts';
+import { afterReading } from './afterReading.ts';
 import { EventQueue } from './eventQueue.ts';
 import { decodeMessage, encodeMessage } from './frames.ts';
 import { HeaderRing } from './headerRing.ts';
@@ -104,7 +105,10 @@ export class CoordinatorSocket {
     if (header.type !== 'ping') this.#headers.add('out', whole);
     const frames = encodeMessage(whole, payload);
     sendNow(this.#socket, [Buffer.from(workerId, 'latin1'), ...frames]).catch((error: unknown) => {
-      this.#lose(workerId, new PeerLostError(`worker ${workerId} is gone: its connection broke`, { cause: error }));
+      // It may have said why: then it is not lost, it left.
+      afterReading(() => {
+        this.#lose(workerId, new PeerLostError(`worker ${workerId} is gone: its connection broke`, { cause: error }));
+      });
     });
   }
 

@@ -8,6 +8,7 @@ import { lookup } from 'node:dns/promises';
 import { connect as connectRaw, isIP } from 'node:net';
 import type { Dealer, Router } from 'zeromq';
 import { PeerLostError, RefusedError, UsageError } from '../spec/errors.ts';
+import { afterReading } from './afterReading.ts';
 import { frameBytes } from './frames.ts';
 
 /** How soon a dead connection is noticed; shorter only in tests. */
@@ -160,7 +161,10 @@ export async function sendNow(socket: Dealer | Router, frames: Uint8Array[]): Pr
   }
 }
 
-/** The events of a socket that matter here, until it is closed. Must be called before bind and connect. */
+/**
+ * The events of a socket that matter here, until it is closed. Must be called before bind and connect. `disconnect` comes after the
+ * messages that arrived before it: last words count.
+ */
 export async function watchSocket(
   socket: Dealer | Router,
   on: { readonly handshake?: () => void; readonly disconnect?: () => void; readonly answer?: () => void },
@@ -168,8 +172,8 @@ export async function watchSocket(
   try {
     for await (const event of socket.events) {
       if (event.type === 'handshake') on.handshake?.();
-      else if (event.type === 'disconnect') on.disconnect?.();
       else if (event.type === 'connect') on.answer?.();
+      else if (event.type === 'disconnect') afterReading(() => on.disconnect?.());
     }
   } catch (error) {
     if (!socket.closed) throw error;

@@ -6,6 +6,7 @@ import { swapTagText } from '../spec/exchange.ts';
 import { CrosstowerError, PeerLostError } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { otherTower } from '../spec/layout.ts';
+import { afterReading } from './afterReading.ts';
 import { ProtocolError } from './protocolError.ts';
 
 /** Arrivals that nobody has asked for yet: towers are at most one crossing apart, so that more than a few mean a mistake. */
@@ -108,9 +109,8 @@ export class SwapBoard {
     if (this.#limits.timeoutMs === undefined) return undefined;
     const deadlineMs = this.#limits.timeoutMs + bytesExpected / slowestBytesPerMs;
     return setTimeout(() => {
-      // The event loop may have been blocked by a kernel for longer than the deadline, with the data lying in the socket: timers run
-      // before sockets are read, immediates after.
-      setImmediate(() => {
+      // The event loop may have been blocked by a kernel for longer than the deadline, with the data lying in the socket.
+      afterReading(() => {
         if (!this.#waiters.has(key)) return;
         const peer = String(otherTower(this.#tower));
         this.fail(

@@ -121,7 +121,8 @@ export class WorkerSocket {
     const isCurrent = (): boolean => this.#socket === socket;
     void watchSocket(socket, {
       handshake: () => {
-        if (!isCurrent()) return;
+        // While the event loop was blocked, libzmq may have mended a connection that we have yet to give up.
+        if (!isCurrent() || this.#connected) return;
         clearTimeout(this.#deadline);
         this.#connected = true;
         this.#somebodyAnswers = false;

@@ -14,6 +14,7 @@ import type { Exchange, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
 import { PeerLostError } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { otherTower, sizeOf } from '../spec/layout.ts';
+import { afterReading } from './afterReading.ts';
 import { bytesOf, decodeMessage, encodeMessage, floatsOf, splitFrames } from './frames.ts';
 import { HeaderRing } from './headerRing.ts';
 import { betweenTowersSchema } from './messages.ts';
@@ -148,9 +149,11 @@ export class ZeromqExchange implements Exchange {
     const frames = encodeMessage({ run, generation, ...header }, payload);
     if (this.#tower === 0) frames.unshift(Buffer.from(token));
     sendNow(this.#socket, frames).catch((error: unknown) => {
-      // A probe or a tensor that cannot leave is a broken connection; an `open` is repeated when there is one.
-      if (header.type !== 'open')
-        this.close(this.#peerLost(`cannot be reached (${header.type}, step ${String(header.step)})`, error));
+      // An `open` is repeated with the next connection; a tensor or a probe that cannot leave is a connection that broke.
+      if (header.type === 'open') return;
+      afterReading(() => {
+        this.close(this.#peerLost(`cannot be reached (${header.type}, step ${header.step})`, error));
+      });
     });
   }
 

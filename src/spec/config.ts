@@ -33,21 +33,30 @@ export const runConfigSchema = z.strictObject({
   mean: rgb.optional().meta({ description: 'Mean colour R,G,B in 0..255; taken from the training pictures otherwise' }),
 
   init: z.enum(['paper', 'he']).default('paper').meta({
-    description: 'N(0, 0.01) and biases of 1 (paper, section 5), or He: N(0, sqrt(2 / fan-in)), which leaves the first plateau at once',
+    description:
+      'N(0, 0.01) and biases of 1 (paper, section 5), or He: N(0, sqrt(2 / fan-in)), which leaves the first plateau at once',
   }),
   lr: z.number().positive().default(0.01).meta({ description: 'Learning rate' }),
-  lrSteps: z.array(z.number().positive()).default([]).meta({ description: 'Epochs after which the rate is multiplied by --lr-gamma' }),
+  lrSteps: z
+    .array(z.number().positive())
+    .default([])
+    .meta({ description: 'Epochs after which the rate is multiplied by --lr-gamma' }),
   lrGamma: z.number().positive().default(0.1).meta({ description: 'Factor of the rate at each of --lr-steps' }),
   momentum: fraction.default(0.9).meta({ description: 'Momentum (paper: 0.9)' }),
   weightDecay: z.number().min(0).default(0.0005).meta({ description: 'Weight decay inside the velocity (paper: 0.0005)' }),
   biasLr: z.number().min(0).default(1).meta({ description: "Factor of the rate for biases (the author's code: 2)" }),
-  biasDecay: z.number().min(0).default(1).meta({ description: 'Factor of the weight decay for biases (paper: 1, most descendants: 0)' }),
+  biasDecay: z
+    .number()
+    .min(0)
+    .default(1)
+    .meta({ description: 'Factor of the weight decay for biases (paper: 1, most descendants: 0)' }),
   dropout: fraction.default(0.5).meta({ description: 'Share of fc6 and fc7 units dropped in training' }),
   dropoutForm: z.enum(['paper', 'inverted']).default('paper').meta({
     description: 'Scale the outputs at test time (paper, section 4.2), or in training',
   }),
   microBatch: count.default(32).meta({
-    description: 'Pictures that go through the convolutions at a time, so that feature maps stay in cache; the step stays one of --batch',
+    description:
+      'Pictures that go through the convolutions at a time, so that feature maps stay in cache; the step stays one of --batch',
   }),
   clipNorm: z.number().positive().optional().meta({ description: 'Scale the gradient down to this norm over both towers' }),
   nonFinite: z.enum(['abort', 'skip']).default('abort').meta({

@@ -63,13 +63,19 @@ export function towerParameters(plan: NetworkPlan, tower: TowerIndex): Parameter
     const allOutputs = layer.ownOutputs * (split ? 2 : 1);
     const mergedInputs = layer.sees === 'both' ? 2 * layer.ownInputs : layer.ownInputs;
     const isDense = layer.kernel.length === 0;
-    const mergedShape = isDense
-      ? [layer.outer * mergedInputs, allOutputs]
-      : [...layer.kernel, mergedInputs, allOutputs];
+    const mergedShape = isDense ? [layer.outer * mergedInputs, allOutputs] : [...layer.kernel, mergedInputs, allOutputs];
     const shape = isDense
       ? [layer.outer * layer.ownInputs, layer.ownOutputs]
       : [...layer.kernel, layer.ownInputs, layer.ownOutputs];
-    const weight = { ...common, role: 'weight', shape, mergedName: `${layer.name}.weight`, mergedShape, outer: layer.outer, outputs } as const;
+    const weight = {
+      ...common,
+      role: 'weight',
+      shape,
+      mergedName: `${layer.name}.weight`,
+      mergedShape,
+      outer: layer.outer,
+      outputs,
+    } as const;
     const rows = (half: number): Range => ({ start: half * layer.ownInputs, count: layer.ownInputs });
     if (layer.sees !== 'both') {
       blocks.push({ ...weight, name: `${layer.name}.weight`, inputs: rows(0), replicated: false });
@@ -80,8 +86,16 @@ export function towerParameters(plan: NetworkPlan, tower: TowerIndex): Parameter
       blocks.push({ ...weight, name: `${layer.name}.weight`, inputs: rows(tower), replicated: false });
     }
     blocks.push({
-      ...common, role: 'bias', name: `${layer.name}.bias`, shape: [layer.ownOutputs],
-      mergedName: `${layer.name}.bias`, mergedShape: [allOutputs], outer: 1, inputs: { start: 0, count: 1 }, outputs, replicated: !split,
+      ...common,
+      role: 'bias',
+      name: `${layer.name}.bias`,
+      shape: [layer.ownOutputs],
+      mergedName: `${layer.name}.bias`,
+      mergedShape: [allOutputs],
+      outer: 1,
+      inputs: { start: 0, count: 1 },
+      outputs,
+      replicated: !split,
     });
   }
 
@@ -90,14 +104,28 @@ export function towerParameters(plan: NetworkPlan, tower: TowerIndex): Parameter
     const area = spec.kernelSize ** 2;
     const sees = spec.crosses ? 'both' : input.channels === inputChannels && spec === plan.spec.convs[0] ? 'all' : 'own';
     add({
-      name: spec.name, kernel, outer: area, ownInputs: input.channels, sees, ownOutputs: maps.channels, outputs: 'halves',
-      fanIn: area * input.channels * (spec.crosses ? 2 : 1), paperBias: spec.paperBias,
+      name: spec.name,
+      kernel,
+      outer: area,
+      ownInputs: input.channels,
+      sees,
+      ownOutputs: maps.channels,
+      outputs: 'halves',
+      fanIn: area * input.channels * (spec.crosses ? 2 : 1),
+      paperBias: spec.paperBias,
     });
   }
   for (const { spec, inputFeatures, positions, units } of plan.denses) {
     add({
-      name: spec.name, kernel: [], outer: positions, ownInputs: inputFeatures / positions, sees: 'both', ownOutputs: units,
-      outputs: spec.hidden ? 'halves' : 'all', fanIn: 2 * inputFeatures, paperBias: spec.paperBias,
+      name: spec.name,
+      kernel: [],
+      outer: positions,
+      ownInputs: inputFeatures / positions,
+      sees: 'both',
+      ownOutputs: units,
+      outputs: spec.hidden ? 'halves' : 'all',
+      fanIn: 2 * inputFeatures,
+      paperBias: spec.paperBias,
     });
   }
   return blocks;

@@ -81,8 +81,16 @@ function eightLayers(
     convs: [
       { kind: 'conv', name: 'conv1', kernels: c1, ...conv1, crosses: false, responseNorm: true, pool: true, paperBias: 0 },
       {
-        kind: 'conv', name: 'conv2', kernels: c2, kernelSize: 5, stride: 1, padding: evenPadding(2),
-        crosses: false, responseNorm: true, pool: true, paperBias: 1,
+        kind: 'conv',
+        name: 'conv2',
+        kernels: c2,
+        kernelSize: 5,
+        stride: 1,
+        padding: evenPadding(2),
+        crosses: false,
+        responseNorm: true,
+        pool: true,
+        paperBias: 1,
       },
       { kind: 'conv', name: 'conv3', kernels: c3, ...small, crosses: true, pool: false, paperBias: 0 },
       { kind: 'conv', name: 'conv4', kernels: c4, ...small, crosses: false, pool: false, paperBias: 1 },
@@ -99,17 +107,38 @@ function eightLayers(
 /** The networks that `--network` knows. All have the paper's eight layers and its crossings. */
 export const networks = {
   /** The paper's. Its 224 pixels give 55 positions of an 11x11 kernel only with 3 more columns and rows (docs/adr/0002-input-padding.md). */
-  alexnet: eightLayers('alexnet', 224, { convs: [96, 256, 384, 384, 256], hidden: 4096 }, {
-    kernelSize: 11, stride: 4, padding: { top: 0, bottom: 3, left: 0, right: 3 },
-  }),
+  alexnet: eightLayers(
+    'alexnet',
+    224,
+    { convs: [96, 256, 384, 384, 256], hidden: 4096 },
+    {
+      kernelSize: 11,
+      stride: 4,
+      padding: { top: 0, bottom: 3, left: 0, right: 3 },
+    },
+  ),
   /** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
-  compact: eightLayers('compact', 67, { convs: [24, 64, 96, 96, 64], hidden: 512 }, {
-    kernelSize: 11, stride: 4, padding: noPadding,
-  }),
+  compact: eightLayers(
+    'compact',
+    67,
+    { convs: [24, 64, 96, 96, 64], hidden: 512 },
+    {
+      kernelSize: 11,
+      stride: 4,
+      padding: noPadding,
+    },
+  ),
   /** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
-  tiny: eightLayers('tiny', 51, { convs: [8, 16, 24, 24, 16], hidden: 32 }, {
-    kernelSize: 5, stride: 2, padding: noPadding,
-  }),
+  tiny: eightLayers(
+    'tiny',
+    51,
+    { convs: [8, 16, 24, 24, 16], hidden: 32 },
+    {
+      kernelSize: 5,
+      stride: 2,
+      padding: noPadding,
+    },
+  ),
 } as const satisfies Record<string, NetworkSpec>;
 
 export type NetworkName = keyof typeof networks;

@@ -11,7 +11,7 @@ import type { DropoutRule, MaskSource } from './dropout.ts';
 import { dense } from './linearMap.ts';
 import type { Parameters } from './parameters.ts';
 import { reluBackward, reluForward } from './relu.ts';
-import { dispose } from './tensorflow.ts';
+import { dispose, picturesOf } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 
 export interface DenseSaved {
@@ -42,7 +42,7 @@ export class DenseStage {
     z.dispose();
     if (this.#dropout.rate === 0) return { y: activation.clone(), saved: { x, xPeer, activation, mask: undefined } };
     if (!pass.training) return { y: dropoutAtTest(activation, this.#dropout), saved: { x, xPeer, activation, mask: undefined } };
-    const drawn = this.#masks({ layer: this.plan.spec.name, step: pass.step, shape: [x.shape[0] ?? 0, this.plan.units] });
+    const drawn = this.#masks({ layer: this.plan.spec.name, step: pass.step, shape: [picturesOf(x), this.plan.units] });
     const mask = trainingMask(drawn, this.#dropout);
     drawn.dispose();
     return { y: dropoutForward(activation, mask), saved: { x, xPeer, activation, mask } };

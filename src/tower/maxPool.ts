@@ -35,11 +35,7 @@ export const portableMaxPool: MaxPool = {
   backward: (dy, { x, y }) => runOp('MaxPoolGrad', window, [x, y, dy]),
 };
 
-const withWorkspace = [
-  ...window,
-  attribute.bool('workspace_enabled', true),
-  attribute.string('_kernel', 'MklNameChangeOp'),
-];
+const withWorkspace = [...window, attribute.bool('workspace_enabled', true), attribute.string('_kernel', 'MklNameChangeOp')];
 
 /** oneDNN's pair, in TensorFlow's builds for x86 CPUs. */
 export const workspaceMaxPool: MaxPool = {

@@ -37,9 +37,12 @@ export function preparePictures(pixels: Pixels, rule: PictureRule): Tensor {
     let centred: Tensor = tf.sub(raw, tf.tensor2d(mean, [1, row]));
     if (rule.deviation !== 1) centred = tf.mul(centred, 1 / rule.deviation);
     let pictures: Tensor = tf.reshape(centred, [count, height, width, channels]);
-    if (channels === 1) pictures = tf.concat(Array.from({ length: inputChannels }, () => pictures), 3);
+    if (channels === 1)
+      pictures = tf.concat(
+        Array.from({ length: inputChannels }, () => pictures),
+        3,
+      );
     if (height === rule.size && width === rule.size) return pictures;
     return runOp('ResizeBilinear', resizeAttributes, [pictures, tf.tensor1d([rule.size, rule.size], 'int32')]);
   });
 }
-

@@ -18,7 +18,10 @@ const topAttributes = [attribute.type('T', 'int32')];
 
 /** Scores the logits, and gives dLogits [N,K] = (softmax - one-hot) / stepPictures. */
 export function softmaxCrossEntropy(logits: Tensor, labels: Tensor, stepPictures: number): { scores: Scores; dLogits: Tensor } {
-  const [losses, gradients] = runOpMany('SparseSoftmaxCrossEntropyWithLogits', lossAttributes, [logits, labels], 2) as [Tensor, Tensor];
+  const [losses, gradients] = runOpMany('SparseSoftmaxCrossEntropyWithLogits', lossAttributes, [logits, labels], 2) as [
+    Tensor,
+    Tensor,
+  ];
   const share = scalar(1 / stepPictures);
   const dLogits = multiply(gradients, share);
   const lossSum = tf.sum(losses);

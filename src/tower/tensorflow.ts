@@ -54,7 +54,11 @@ export const attribute = {
   float: (name: string, value: number): Attribute => ({ name, type: binding.TF_ATTR_FLOAT, value }),
   bool: (name: string, value: boolean): Attribute => ({ name, type: binding.TF_ATTR_BOOL, value }),
   shape: (name: string, value: readonly number[]): Attribute => ({ name, type: binding.TF_ATTR_SHAPE, value }),
-  type: (name: string, value: keyof typeof dataTypes): Attribute => ({ name, type: binding.TF_ATTR_TYPE, value: dataTypes[value] }),
+  type: (name: string, value: keyof typeof dataTypes): Attribute => ({
+    name,
+    type: binding.TF_ATTR_TYPE,
+    value: dataTypes[value],
+  }),
 };
 
 const dataTypes = { float32: binding.TF_FLOAT, int32: binding.TF_INT32, uint8: binding.TF_UINT8, bool: binding.TF_BOOL };
@@ -85,6 +89,13 @@ export function multiply(a: Tensor, b: Tensor): Tensor {
 /** The same values under another shape, without a copy. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return tf.reshape(x, [...shape]);
+}
+
+/** N, the first dimension. */
+export function picturesOf(x: Tensor): number {
+  const [pictures] = x.shape as readonly (number | undefined)[];
+  if (pictures === undefined) throw new Error('a scalar holds no pictures');
+  return pictures;
 }
 
 /** A scalar on the device. */

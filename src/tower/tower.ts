@@ -17,7 +17,7 @@ import type { Gradients, Parameters } from './parameters.ts';
 import { softmaxCrossEntropy } from './softmaxCrossEntropy.ts';
 import type { Scores } from './softmaxCrossEntropy.ts';
 import type { UpdateRates } from './updateRule.ts';
-import { add, dispose, download, downloadScalar, float32, reshape, runOp, upload } from './tensorflow.ts';
+import { add, dispose, download, downloadScalar, float32, picturesOf, reshape, runOp, upload } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
@@ -102,7 +102,7 @@ export class Tower {
   }
 
   async #forward(images: Tensor, pass: { step: number; training: boolean }): Promise<{ logits: Tensor; tape: Tape }> {
-    const pictures = images.shape[0] ?? 0;
+    const pictures = picturesOf(images);
     const tag = { step: pass.step, phase: pass.training ? 'forward' : 'evaluate' } as const;
     const convs: ConvSaved[][] = [];
     const parts: Tensor[] = [];
@@ -200,7 +200,7 @@ function slicePictures(x: Tensor, { start, count }: PictureRange): Tensor {
 
 /** Maps of all parts [n,H,W,C] as the features of all pictures [N,H*W*C]; frees the parts. */
 function flatten(parts: readonly Tensor[]): Tensor {
-  const rows = parts.map((part) => reshape(part, [part.shape[0] ?? 0, -1]));
+  const rows = parts.map((part) => reshape(part, [picturesOf(part), -1]));
   const [only] = rows;
   const features = rows.length === 1 && only !== undefined ? only.clone() : tf.concat(rows, 0);
   dispose(...parts, ...rows);

@@ -26,7 +26,12 @@ function parseArguments() {
       gpu: { type: 'number', describe: 'Compute on this NVIDIA GPU and no other', conflicts: 'cpu' },
       cpu: { type: 'boolean', describe: 'Compute on the CPU' },
       threads: { type: 'number', describe: 'CPU threads (default: half of the cores, all with --tower both)', implies: 'cpu' },
-      tower: { type: 'string', choices: ['0', '1', 'both', 'auto'] as const, default: 'auto' as const, describe: 'Which tower to hold; auto takes a free one' },
+      tower: {
+        type: 'string',
+        choices: ['0', '1', 'both', 'auto'] as const,
+        default: 'auto' as const,
+        describe: 'Which tower to hold; auto takes a free one',
+      },
       'join-timeout': { type: 'number', default: 60, describe: 'Seconds to wait for the coordinator and the other worker' },
       'peer-address': { type: 'string', describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0' },
     })
@@ -48,13 +53,15 @@ type Arguments = ReturnType<typeof parseArguments>;
 
 function chooseDevice(args: Arguments): DeviceChoice {
   if (args.gpu !== undefined) {
-    if (!Number.isInteger(args.gpu) || args.gpu < 0) throw new UsageError(`--gpu takes the number of a GPU, not ${String(args.gpu)}`);
+    if (!Number.isInteger(args.gpu) || args.gpu < 0)
+      throw new UsageError(`--gpu takes the number of a GPU, not ${String(args.gpu)}`);
     return { kind: 'gpu', index: args.gpu };
   }
   if (args.cpu !== true) throw new UsageError('say what to compute on: --gpu N, or --cpu');
   const cores = availableParallelism();
   const threads = args.threads ?? (args.tower === 'both' ? cores : Math.max(1, Math.floor(cores / 2)));
-  if (!Number.isInteger(threads) || threads < 1) throw new UsageError(`--threads takes a whole number from 1, not ${String(threads)}`);
+  if (!Number.isInteger(threads) || threads < 1)
+    throw new UsageError(`--threads takes a whole number from 1, not ${String(threads)}`);
   return { kind: 'cpu', threads };
 }
 

@@ -15,7 +15,11 @@ export type DeviceChoice =
   | { readonly kind: 'gpu'; readonly index: number };
 
 /** What set-up found on this machine (scripts/setup.mjs writes it). */
-const setupSchema = z.object({ jemalloc: z.string().nullable(), libraryPath: z.array(z.string()), device: z.enum(['cpu', 'gpu']) });
+const setupSchema = z.object({
+  jemalloc: z.string().nullable(),
+  libraryPath: z.array(z.string()),
+  device: z.enum(['cpu', 'gpu']),
+});
 export type Setup = z.infer<typeof setupSchema>;
 
 const setupFile = new URL('../../../node_modules/.crosstower/environment.json', import.meta.url);
@@ -69,7 +73,10 @@ export function allocatorEnvironment(jemalloc: string | null): Record<string, st
 /** The NVIDIA GPUs of this machine by name; none where there is no driver. */
 export function listGpus(): string[] {
   try {
-    const output = execFileSync('nvidia-smi', ['--query-gpu=name', '--format=csv,noheader'], { encoding: 'utf8', timeout: 10_000 });
+    const output = execFileSync('nvidia-smi', ['--query-gpu=name', '--format=csv,noheader'], {
+      encoding: 'utf8',
+      timeout: 10_000,
+    });
     return output.split('\n').filter((line) => line.trim() !== '');
   } catch {
     return [];
@@ -79,7 +86,10 @@ export function listGpus(): string[] {
 /** Throws UsageError where there is no such GPU, naming those that are there. */
 export function checkGpu(index: number, gpus: readonly string[], setup: Setup): void {
   if (gpus[index] === undefined) {
-    const there = gpus.length === 0 ? 'this machine has none that nvidia-smi sees' : gpus.map((name, i) => `${String(i)} (${name})`).join(', ');
+    const there =
+      gpus.length === 0
+        ? 'this machine has none that nvidia-smi sees'
+        : gpus.map((name, i) => `${String(i)} (${name})`).join(', ');
     throw new UsageError(`--gpu ${String(index)}: there is no such GPU (${there}); --cpu trains without one`);
   }
   if (setup.device !== 'gpu') {

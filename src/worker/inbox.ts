@@ -45,12 +45,21 @@ export class Inbox {
     const { signal } = this;
     if (signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
-      signal.addEventListener('abort', () => resolve(), { once: true });
+      signal.addEventListener(
+        'abort',
+        () => {
+          resolve();
+        },
+        { once: true },
+      );
     });
   }
 
   /** The next message of these kinds, earlier kinds first; the deadline's error says what was waited for. One wait at a time. */
-  async take<K extends Kind>(kinds: readonly K[], deadline?: { readonly ms: number; readonly what: string }): Promise<Received<K>> {
+  async take<K extends Kind>(
+    kinds: readonly K[],
+    deadline?: { readonly ms: number; readonly what: string },
+  ): Promise<Received<K>> {
     const queued = this.takeNow(kinds);
     if (queued !== undefined) return queued;
     if (this.#end !== undefined) throw this.#end;

@@ -23,7 +23,10 @@ export function launchWorkerProcess(environment: Readonly<Record<string, string>
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code, signal) => {
-      if (signal !== null) process.stderr.write(`worker: its process was killed by ${signal}${signal === 'SIGKILL' ? ', likely out of memory' : ''}\n`);
+      if (signal !== null)
+        process.stderr.write(
+          `worker: its process was killed by ${signal}${signal === 'SIGKILL' ? ', likely out of memory' : ''}\n`,
+        );
       resolve(code ?? exitCodes.peerLost);
     });
   });

@@ -222,7 +222,9 @@ function explained(error: unknown): Error {
   if (error instanceof CrosstowerError) return error;
   const message = error instanceof Error ? error.message : String(error);
   if (/OOM|ResourceExhausted|RESOURCE_EXHAUSTED|failed to allocate/i.test(message)) {
-    return new OutOfMemoryError(`the device has no memory left (${message}): try a smaller --batch or --micro-batch`, { cause: error });
+    return new OutOfMemoryError(`the device has no memory left (${message}): try a smaller --batch or --micro-batch`, {
+      cause: error,
+    });
   }
   return error instanceof Error ? error : new Error(message);
 }

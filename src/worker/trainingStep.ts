@@ -74,7 +74,10 @@ export async function trainingStep(
 
   const reported = performance.now();
   whileWaiting();
-  const decision = await inbox.take(['decision'], { ms: 1000 * config.stepTimeout, what: `the decision on step ${String(step)}` });
+  const decision = await inbox.take(['decision'], {
+    ms: 1000 * config.stepTimeout,
+    what: `the decision on step ${String(step)}`,
+  });
   const syncMs = performance.now() - reported;
 
   const updating = performance.now();
@@ -109,7 +112,10 @@ export async function evaluationStep({ header, images, labels }: PreparedBatch, 
   });
 }
 
-function updateRates(config: RunConfig, decision: { learningRate: number; scale: number }): (block: ParameterBlock) => UpdateRates {
+function updateRates(
+  config: RunConfig,
+  decision: { learningRate: number; scale: number },
+): (block: ParameterBlock) => UpdateRates {
   return ({ role }) => ({
     learningRate: decision.learningRate * (role === 'bias' ? config.biasLr : 1),
     momentum: config.momentum,
