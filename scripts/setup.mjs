@@ -5,7 +5,7 @@
 // Invariant: a result appears under its final name only when it is whole (everything is made in a staging folder of the
 // cache and renamed), so a set-up that was killed at any moment is repaired by running it again.
 // Exit codes: 0 done, 1 a step failed, 2 the machine or the command line lacks something (one sentence says what).
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -15,6 +15,7 @@ import { findJemalloc, fetchJemalloc } from './setup/jemalloc.mjs';
 import { takeLock } from './setup/lock.mjs';
 import { missingTools, unsupportedPlatform } from './setup/machine.mjs';
 import { SetupError, say, step } from './setup/report.mjs';
+import { clearStaging } from './setup/staging.mjs';
 import { chooseDevice, fetchTensorflow, findTensorflow, tensorflowVersion } from './setup/tensorflow.mjs';
 import { readEnvironment, writeEnvironment } from './setup/environment.mjs';
 
@@ -65,7 +66,7 @@ async function main() {
     if (options.build) await build(project);
     say(`ready, with libtensorflow ${tensorflowVersion} for the ${device.toUpperCase()}`);
   } finally {
-    rmSync(join(cache, 'staging'), { recursive: true, force: true });
+    clearStaging(cache);
     releaseLock();
   }
 }

@@ -9,6 +9,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } 
 import { basename, dirname, join } from 'node:path';
 import { link } from './link.mjs';
 import { run } from './report.mjs';
+import { stagingFolder } from './staging.mjs';
 import { findTensorflow, tensorflowFolder, tensorflowVersion } from './tensorflow.mjs';
 
 const addon = 'lib/napi-v8/tfjs_binding.node';
@@ -27,8 +28,7 @@ export async function buildBinding(project, cache, device, progress) {
   const whole = bindingFolder(project, cache, device);
   const tensorflow = tensorflowFolder(cache, device);
   const { libraryPath } = findTensorflow(cache, device);
-  const staging = join(cache, 'staging', 'binding');
-  rmSync(staging, { recursive: true, force: true });
+  const staging = stagingFolder(cache);
   mkdirSync(dirname(join(staging, addon)), { recursive: true });
   mkdirSync(dirname(join(staging, libraryFolder)));
 

@@ -1,9 +1,10 @@
 // jemalloc, preloaded into the workers (docs/adr has the reason: kept memory, 5% of the step). The system's own where there
 // is one; else Debian's package, unpacked into the cache without root; else none, which costs speed and nothing more.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { SetupError, run } from './report.mjs';
+import { stagingFolder } from './staging.mjs';
 
 const library = 'libjemalloc.so.2';
 const debianFolder = '/usr/lib/x86_64-linux-gnu';
@@ -16,9 +17,7 @@ export function findJemalloc(cache) {
 
 /** Takes the library out of Debian's libjemalloc2, and returns its path; null where that cannot be done. */
 export async function fetchJemalloc(cache) {
-  const staging = join(cache, 'staging', 'jemalloc');
-  rmSync(staging, { recursive: true, force: true });
-  mkdirSync(staging, { recursive: true });
+  const staging = stagingFolder(cache);
   try {
     await run('apt-get', ['download', 'libjemalloc2'], { cwd: staging });
     const archive = readdirSync(staging).find((name) => name.endsWith('.deb'));

@@ -55,7 +55,6 @@ export async function buildSources(project) {
 export function linkCommands(project) {
   const { bin } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8'));
   for (const [command, script] of Object.entries(bin)) {
-    if (!existsSync(join(project, script))) continue; // FIXME remove
     chmodSync(join(project, script), 0o755);
     link(join('../..', script), join(project, 'node_modules/.bin', command));
   }

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SetupError, run } from './report.mjs';
+import { stagingFolder } from './staging.mjs';
 
 export const tensorflowVersion = '2.21.0';
 
@@ -52,11 +53,10 @@ export function findTensorflow(cache, device) {
 
 /** Downloads the wheels (pip compares them with the hashes of the list), unpacks what we need, and drops the wheels. */
 export async function fetchTensorflow(cache, device, progress) {
-  const staging = join(cache, 'staging', 'tensorflow');
+  const staging = stagingFolder(cache);
   const wheels = join(staging, 'wheels');
   const unpacked = join(staging, 'unpacked');
-  rmSync(staging, { recursive: true, force: true });
-  mkdirSync(wheels, { recursive: true });
+  mkdirSync(wheels);
   mkdirSync(unpacked);
 
   progress.detail = () => `${Math.round(folderBytes(wheels) / 1e6)} MB`;

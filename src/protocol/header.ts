@@ -11,7 +11,7 @@ import { ProtocolError, VersionMismatchError, quoted } from './protocolError.ts'
 export const maxHeaderBytes = 64 * 1024;
 /** A header is nested three deep (header, config, lrSteps) and holds about a hundred values. */
 const maxDepth = 6;
-const maxValues = 4096;
+const maxValues = 1024;
 
 const plainData: Options & { skipValues: unknown[] } = {
   useRecords: false,

@@ -59,7 +59,6 @@ const stepMs = z.strictObject({
   sync: milliseconds,
   update: milliseconds,
 });
-export type StepMs = z.infer<typeof stepMs>;
 
 /** Worker to coordinator. */
 export const toCoordinatorSchema = z.discriminatedUnion('type', [
@@ -127,7 +126,6 @@ const peerLink = z.discriminatedUnion('role', [
   /** Both towers in one process. */
   z.strictObject({ role: z.literal('none') }),
 ]);
-export type PeerLinkRole = z.infer<typeof peerLink>;
 
 /** Coordinator to worker. */
 export const toWorkerSchema = z.discriminatedUnion('type', [

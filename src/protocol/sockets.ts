@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as connectRaw, isIP } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Dealer, Router } from 'zeromq';
 import { PeerLostError, RefusedError, UsageError } from '../spec/errors.ts';
 import { afterReading } from './afterReading.ts';
@@ -47,8 +48,11 @@ export const listenerOptions = {
   zapDomain: 'crosstower',
 } as const;
 
-/** Options of a connecting socket, on top: queue nothing for a connection that is not there, and retry calmly. */
-export const connectorOptions = { immediate: true, reconnectInterval: 100, reconnectMaxInterval: 2000 } as const;
+/**
+ * Options of a connecting socket, on top: retry calmly. Not `immediate`, although nothing may queue up for a connection that is not there
+ * (we send after a handshake only): with it libzmq throws unread messages away when the connection ends, last words first of all.
+ */
+export const connectorOptions = { reconnectInterval: 100, reconnectMaxInterval: 2000 } as const;
 
 export type Address =
   | { readonly transport: 'tcp'; readonly host: string; readonly port: string }
@@ -83,6 +87,9 @@ async function needsIpv6(host: string, address: string): Promise<boolean> {
   }
 }
 
+/** A socket that was closed a moment ago lets go of its address on a thread of its own: so often is it asked again, 50 ms apart. */
+const bindAttempts = 10;
+
 /** Binds a socket and returns the address it listens at (port 0 or `*` takes a free one); throws RefusedError or UsageError. */
 export async function bindSocket(socket: Router, address: string): Promise<string> {
   const parsed = parseAddress(address);
@@ -94,22 +101,23 @@ export async function bindSocket(socket: Router, address: string): Promise<strin
       const number = await lookup(parsed.host, { family: socket.ipv6 ? 6 : 4 });
       toBind = `tcp://${socket.ipv6 ? `[${number.address}]` : number.address}:${parsed.port}`;
     }
-  } else if (await someoneListens(parsed.path)) {
-    throw inUse(address);
   }
-  try {
-    await socket.bind(toBind);
-  } catch (error) {
-    const code = errorCode(error);
-    if (code === 'EADDRINUSE') throw inUse(address, error);
-    throw new UsageError(
-      `cannot listen at ${address} (${code ?? 'unknown'}): is it an address of this machine, and free to take?`,
-      {
-        cause: error,
-      },
-    );
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (parsed.transport === 'ipc' && (await someoneListens(parsed.path))) throw inUse(address);
+      await socket.bind(toBind);
+      return socket.lastEndpoint ?? toBind;
+    } catch (error) {
+      const code = errorCode(error);
+      const isTaken = error instanceof RefusedError || code === 'EADDRINUSE';
+      if (!isTaken) {
+        const advice = 'is it an address of this machine, and free to take?';
+        throw new UsageError(`cannot listen at ${address} (${code ?? 'unknown'}): ${advice}`, { cause: error });
+      }
+      if (attempt === bindAttempts) throw error instanceof RefusedError ? error : inUse(address, error);
+      await sleep(50);
+    }
   }
-  return socket.lastEndpoint ?? toBind;
 }
 
 function inUse(address: string, cause?: unknown): RefusedError {

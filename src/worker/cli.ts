@@ -11,7 +11,7 @@ import { UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import { checkGpu, listGpus, readSetup, workerEnvironment } from './environment.ts';
 import type { DeviceChoice } from './environment.ts';
-import { exitWithParent, isWorkerProcess, launchWorkerProcess } from './launch.ts';
+import { exitWithParent, isWorkerProcess, launchWorkerProcess, stopFromLauncher } from './launch.ts';
 
 const { version } = z
   .object({ version: z.string() })
@@ -65,19 +65,20 @@ function chooseDevice(args: Arguments): DeviceChoice {
   return { kind: 'cpu', threads };
 }
 
+function log(line: string): void {
+  process.stdout.write(`worker: ${line}\n`);
+}
+
 async function main(): Promise<number> {
   const args = parseArguments();
   const device = chooseDevice(args);
   if (!isWorkerProcess()) {
     const setup = readSetup();
     if (device.kind === 'gpu') checkGpu(device.index, listGpus(), setup);
-    return launchWorkerProcess(workerEnvironment(device, setup));
+    const stop = stopOnSignals(log, () => performance.now());
+    return launchWorkerProcess(workerEnvironment(device, setup), stop);
   }
   exitWithParent();
-  const log = (line: string): void => {
-    process.stdout.write(`worker: ${line}\n`);
-  };
-  const stop = stopOnSignals(log, () => performance.now());
   // TensorFlow loads here, in the environment that was made for it.
   const [{ serve }, { deviceInfo }] = await Promise.all([import('./serve.ts'), import('../tower/tensorflow.ts')]);
   const { kind, tensorflow } = deviceInfo();
@@ -90,11 +91,13 @@ async function main(): Promise<number> {
     packageVersion: version,
     joinTimeoutMs: 1000 * args.joinTimeout,
     ...(args.peerAddress === undefined ? {} : { peerAddress: args.peerAddress }),
-    stop,
+    stop: stopFromLauncher(),
     log,
   });
 }
 
+// A reader that goes away (`| head`) is no reason to stop training.
+process.stdout.on('error', () => undefined);
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {

@@ -1,35 +1,51 @@
-// Starts the real worker process with the environment it needs, and stands in for it: signals go down, the exit code comes up.
-// Invariant: the two die together. The channel between them closes with either, also when one is killed.
+// Starts the real worker process with the environment it needs, and stands in for it: it takes the signals, and passes its exit code on.
+// Invariant: no signal handler ever runs in the process that computes. oneDNN's convolution gradients keep values where a handler's frame
+// goes, so that one signal at the wrong moment changes numbers or crashes (docs/adr/0007-signals.md): a stop arrives as a message instead.
+// The two die together: the channel between them closes with either, also when one is killed.
 
 import { fork } from 'node:child_process';
+import { z } from 'zod';
 import { exitCodes } from '../spec/errors.ts';
 
 const marker = 'CROSSTOWER_WORKER_PROCESS';
+
+const stopMessage = z.strictObject({ stop: z.string() });
 
 /** Whether this is the real worker process. */
 export function isWorkerProcess(): boolean {
   return process.env[marker] === '1' && process.connected;
 }
 
-/** Runs this command again as the real worker process, and gives its exit code. */
-export function launchWorkerProcess(environment: Readonly<Record<string, string>>): Promise<number> {
+/** Runs this command again as the real worker process, and gives its exit code; the first stop signal is passed on as a message. */
+export function launchWorkerProcess(environment: Readonly<Record<string, string>>, stop: AbortSignal): Promise<number> {
   const [, script, ...args] = process.argv;
   if (script === undefined) throw new Error('the worker was not started as a script');
-  const child = fork(script, args, { env: { ...process.env, ...environment, [marker]: '1' } });
-  // Ctrl-C reaches the whole process group by itself; a signal to this process alone is passed on.
-  for (const signal of ['SIGTERM', 'SIGUSR1', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
-  process.on('SIGINT', () => undefined);
+  // Detached: in a process group of its own, which Ctrl-C at the terminal does not reach.
+  const child = fork(script, args, { env: { ...process.env, ...environment, [marker]: '1' }, detached: true });
+  stop.addEventListener('abort', () => {
+    child.send({ stop: String(stop.reason) });
+  });
   exitWithParent();
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code, signal) => {
-      if (signal !== null)
-        process.stderr.write(
-          `worker: its process was killed by ${signal}${signal === 'SIGKILL' ? ', likely out of memory' : ''}\n`,
-        );
+      if (signal !== null) {
+        const likely = signal === 'SIGKILL' ? ', likely because memory ran out' : '';
+        process.stderr.write(`worker: its process was killed by ${signal}${likely}\n`);
+      }
       resolve(code ?? exitCodes.peerLost);
     });
   });
+}
+
+/** In the real worker process: aborted, with the signal's name, once the process that stands in for it was told to stop. */
+export function stopFromLauncher(): AbortSignal {
+  const controller = new AbortController();
+  process.on('message', (message: unknown) => {
+    const parsed = stopMessage.safeParse(message);
+    if (parsed.success) controller.abort(parsed.data.stop);
+  });
+  return controller.signal;
 }
 
 /** Leaves as soon as the process that started this one, if it holds a channel to it, is gone. */

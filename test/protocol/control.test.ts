@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
-import { Dealer } from 'zeromq';
+import { Dealer, Router } from 'zeromq';
 import { CoordinatorSocket } from '../../src/protocol/coordinatorSocket.ts';
 import { encodeMessage } from '../../src/protocol/frames.ts';
 import { decodeHeader, encodeHeader } from '../../src/protocol/header.ts';
@@ -227,6 +227,30 @@ describe('a lost coordinator', () => {
     );
   });
 
+  test.each([
+    ['makes no sense', [Buffer.from('hello')], PeerLostError, /not plain data|behind its end/],
+    ['speaks another version', [encodeHeader({ version: 2, type: 'assign' })], RefusedError, /protocol 2, this one 1/],
+    [
+      'sends a damaged payload',
+      [encodeHeader({ version: 1, run: '', generation: 0, ...batch, payload: { bytes: 1, crc: 1 } }), Buffer.of(7)],
+      PeerLostError,
+      /damaged on its way .*batch step 1/,
+    ],
+  ])('is as good as lost when it %s', async (_, frames, kind, expected) => {
+    const coordinator = new Router({ linger: 0 });
+    bench.onClose(() => {
+      coordinator.close();
+    });
+    await coordinator.bind('tcp://127.0.0.1:0');
+    const worker = await bench.worker(coordinator.lastEndpoint ?? '');
+    worker.send(hello);
+    const [id] = await coordinator.receive();
+    await coordinator.send([id ?? '', ...frames]);
+    const { error } = await next(worker.events, isKind('lost'));
+    expect(error).toBeInstanceOf(kind);
+    expect(error.message).toMatch(expected);
+  });
+
   test('is not waited for any longer when the signal says so', async () => {
     const stop = new AbortController();
     const joining = WorkerSocket.connect({ address: 'tcp://127.0.0.1:9', joinTimeoutMs: 60_000, signal: stop.signal });
@@ -250,6 +274,18 @@ describe('an address', () => {
       await expect(second).rejects.toThrow(RefusedError);
       await expect(second).rejects.toThrow(first.address);
       await bench.joined(first);
+    }
+  });
+
+  test('that was given up a moment ago can be taken again: tcp and ipc', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'control-'));
+    bench.onClose(() => {
+      rmSync(folder, { recursive: true });
+    });
+    for (const wanted of ['tcp://127.0.0.1:0', `ipc://${folder}/control`]) {
+      const first = await bench.coordinator({ address: wanted });
+      first.close();
+      await bench.joined(await bench.coordinator({ address: first.address }));
     }
   });
 
@@ -354,7 +390,7 @@ describe('strangers', () => {
     const coordinator = await bench.coordinator();
     const { worker } = await bench.joined(coordinator);
     // Their memory is theirs: another process, so that this one's size is the coordinator's.
-    const script = `import { Dealer } from 'zeromq'; const d = new Dealer({ linger: 0, reconnectInterval: -1 }); d.connect(process.argv[1]);
+    const script = `import { Dealer, Router } from 'zeromq'; const d = new Dealer({ linger: 0, reconnectInterval: -1 }); d.connect(process.argv[1]);
       d.events.on('disconnect', () => { console.log('disconnected'); process.exit(0); }); await d.send(Buffer.alloc(100e6)); setTimeout(() => {}, 10000);`;
     const before = process.memoryUsage.rss();
     const child = spawn(process.execPath, ['--input-type=module', '-e', script, coordinator.address]);

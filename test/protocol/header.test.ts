@@ -13,14 +13,18 @@ import { PeerLostError } from '../../src/spec/errors.ts';
 const envelope = { version: 1, run: 'r1', generation: 3, step: 12 } as const;
 const credit = { ...envelope, type: 'credit', count: 2 } as const;
 
-/** A hostile header may not hold up the coordinator for longer than this. Time of the processor: the machine may be busy with more. */
+/** A hostile header may not hold up the coordinator for longer than this. */
 const patienceMs = 50;
 
+/** The fastest of three counts: what the header costs, and not what else the machine does. */
 function expectRefused(bytes: Uint8Array): void {
-  const start = process.cpuUsage();
-  expect(() => decodeHeader(bytes, toCoordinatorSchema)).toThrow(ProtocolError);
-  const { user, system } = process.cpuUsage(start);
-  expect((user + system) / 1000).toBeLessThan(patienceMs);
+  let fastestMs = Infinity;
+  for (let attempt = 0; attempt < 3 && fastestMs >= patienceMs; attempt++) {
+    const start = performance.now();
+    expect(() => decodeHeader(bytes, toCoordinatorSchema)).toThrow(ProtocolError);
+    fastestMs = Math.min(fastestMs, performance.now() - start);
+  }
+  expect(fastestMs).toBeLessThan(patienceMs);
 }
 
 describe('a header', () => {

@@ -1,0 +1,131 @@
+// Every layer by itself gives PyTorch's float64 numbers, forward and backward (test/golden/layers.json, made by scripts/golden.py).
+
+import { describe, expect, test } from 'vitest';
+import type { TensorData } from '../../src/spec/exchange.ts';
+import type { ParameterBlock } from '../../src/spec/layout.ts';
+import { convolution } from '../../src/tower/convolution.ts';
+import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from '../../src/tower/dropout.ts';
+import { addBias, biasGradient, dense } from '../../src/tower/linearMap.ts';
+import type { LinearMap } from '../../src/tower/linearMap.ts';
+import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
+import { Parameters } from '../../src/tower/parameters.ts';
+import { reluBackward, reluForward } from '../../src/tower/relu.ts';
+import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
+import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
+import { upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
+import type { Tensor } from '../../src/tower/tensorflow.ts';
+import { relativeError, valuesOf } from '../tower/tensors.ts';
+import { layerCases } from './goldenFiles.ts';
+
+/** Rounding of float32 sums of up to 363 products: 2^-24 times the root of their number is 1.1e-6, and the largest error is a few of those. */
+const roundingOfSums = 3e-6;
+/** A handful of float32 operations, each within 2^-24 = 6e-8. */
+const roundingOfAFew = 5e-7;
+
+function expectClose(actual: Tensor, expected: TensorData, tolerance: number): void {
+  expect(actual.shape).toEqual(expected.shape);
+  expect(relativeError(valuesOf(actual), expected.values)).toBeLessThan(tolerance);
+}
+
+function expectLinearMap(
+  map: LinearMap,
+  golden: Record<'x' | 'w' | 'b' | 'y' | 'dy' | 'dx' | 'dw' | 'db', TensorData>,
+): void {
+  const [x, w, b, dy] = [golden.x, golden.w, golden.b, golden.dy].map(upload) as [Tensor, Tensor, Tensor, Tensor];
+  expectClose(addBias(map.apply(x, w), b), golden.y, roundingOfSums);
+  expectClose(map.inputGradient(dy, w, x.shape), golden.dx, roundingOfSums);
+  expectClose(map.weightGradient(x, dy, w.shape), golden.dw, roundingOfSums);
+  expectClose(biasGradient(dy), golden.db, roundingOfSums);
+}
+
+test.each(layerCases('convolution'))('convolution: $name', (golden) => {
+  expectLinearMap(convolution(golden), golden);
+});
+
+test.each(layerCases('dense'))('$name', (golden) => {
+  expectLinearMap(dense, golden);
+});
+
+test.each(layerCases('relu'))('$name, whose gradient at zero is zero', ({ x, y, dy, dx }) => {
+  const output = reluForward(upload(x));
+  expect(valuesOf(reluBackward(upload(dy), output))).toEqual(dx.values);
+  expect(valuesOf(output).map(Math.abs)).toEqual(y.values); // -0 counts as 0
+});
+
+describe.each([
+  { kernel: 'portable', make: portableResponseNorm },
+  { kernel: 'banded', make: bandedResponseNorm },
+])('response norm, $kernel', ({ make }) => {
+  test.each(layerCases('responseNorm'))('$name', (golden) => {
+    const layer = make(golden.x.shape.at(-1)!, golden);
+    const x = upload(golden.x);
+    const { y, saved } = layer.forward(x);
+    expectClose(layer.backward(upload(golden.dy), x, y, saved), golden.dx, 2e-6); // A difference of two terms, one a sum of five.
+    expectClose(y, golden.y, roundingOfAFew);
+    layer.close();
+  });
+});
+
+describe.each([
+  { kernel: 'portable', maxPool: portableKernels.maxPool },
+  { kernel: 'chosen', maxPool: chooseKernels().maxPool },
+])('max pool, $kernel', ({ maxPool }) => {
+  test.each(layerCases('maxPool'))('$name', (golden) => {
+    const x = upload(golden.x);
+    const pooled = maxPool.forward(x);
+    expectClose(maxPool.backward(upload(golden.dy), { x, ...pooled }), golden.dx, roundingOfAFew); // Sums of up to four.
+    expect(valuesOf(pooled.y)).toEqual(golden.y.values);
+  });
+});
+
+test.each(layerCases('dropout'))('dropout: $name', (golden) => {
+  const x = upload(golden.x);
+  const mask = trainingMask(upload(golden.mask), golden);
+  expectClose(dropoutForward(x, mask), golden.y, roundingOfAFew);
+  expectClose(dropoutBackward(upload(golden.dy), mask), golden.dx, roundingOfAFew);
+  expectClose(dropoutAtTest(x, golden), golden.yTest, roundingOfAFew);
+});
+
+test.each(layerCases('softmaxCrossEntropy'))('softmax cross-entropy: $name', (golden) => {
+  const pictures = golden.labels.length;
+  const { scores, dLogits } = softmaxCrossEntropy(upload(golden.logits), uploadInt32(golden.labels, [pictures]), pictures);
+  expect(relativeError([scores.lossSum / pictures], [golden.loss])).toBeLessThan(roundingOfAFew);
+  // exp of a difference of logits near 300 inherits their spacing, 2^-15, but only shares that are far below 1 feel it.
+  expectClose(dLogits, golden.dLogits, 2e-6);
+  expect({ top1: scores.top1, top5: scores.top5 }).toEqual({ top1: golden.top1, top5: golden.top5 });
+});
+
+test.each(layerCases('update'))('update rule: $name', (golden) => {
+  const role = golden.biasLr === 1 ? 'weight' : 'bias';
+  const parameters = new Parameters([blockOf(role, golden.w.shape)]);
+  parameters.load('only', 'weights', golden.w.values);
+  for (const { lr, clipScale, g, w, v } of golden.updates) {
+    parameters.update(new Map([['only', upload(g)]]), (block) => ({
+      learningRate: lr * (block.role === 'bias' ? golden.biasLr : 1),
+      momentum: golden.momentum,
+      weightDecay: golden.weightDecay * (block.role === 'bias' ? golden.biasDecay : 1),
+      gradientScale: clipScale,
+    }));
+    expect(relativeError(parameters.save('only', 'weights'), w.values)).toBeLessThan(roundingOfAFew);
+    expect(relativeError(parameters.save('only', 'momentum'), v.values)).toBeLessThan(roundingOfAFew);
+  }
+  parameters.close();
+});
+
+function blockOf(role: ParameterBlock['role'], shape: readonly number[]): ParameterBlock {
+  const size = shape.reduce((product, dimension) => product * dimension, 1);
+  return {
+    name: 'only',
+    layer: 'only',
+    role,
+    shape,
+    mergedName: 'only',
+    mergedShape: shape,
+    outer: 1,
+    inputs: { start: 0, count: 1 },
+    outputs: { start: 0, count: size },
+    replicated: false,
+    fanIn: 1,
+    paperBias: 0,
+  };
+}
