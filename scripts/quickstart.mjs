@@ -9,16 +9,7 @@ const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 const setup = spawnSync(process.execPath, [at('setup.mjs')], { stdio: 'inherit' });
 if (setup.status !== 0) process.exit(setup.status ?? 1);
 
-const args = [
-  'start',
-  '--local',
-  'cpu',
-  '--bind',
-  'tcp://127.0.0.1:0',
-  '--config',
-  at('quickstart.yaml'),
-  ...process.argv.slice(2),
-];
+const args = ['start', '--local', 'cpu', '--config', at('quickstart.yaml'), ...process.argv.slice(2)];
 console.log('\nnpx coordinator start --local cpu --config scripts/quickstart.yaml');
 // Ctrl-C reaches the coordinator by itself; this process only waits for it to stop in good order.
 process.on('SIGINT', () => {});

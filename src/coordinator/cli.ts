@@ -4,27 +4,25 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { readFileSync } from 'node:fs';
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { z } from 'zod';
 import { UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import { configFlags, configInShort, readConfig } from './options.ts';
 import { startRun } from './startRun.ts';
 import type { StartOptions } from './startRun.ts';
 
-const { version } = z
-  .object({ version: z.string() })
-  .parse(JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')));
+/** Where workers look for a coordinator unless told otherwise. */
+const defaultBind = 'tcp://127.0.0.1:5570';
 
 const startFlags = {
   config: { type: 'string', group: 'This command:', describe: 'YAML or JSON file with the fields below; flags win over it' },
   bind: {
     type: 'string',
     group: 'This command:',
-    default: 'tcp://127.0.0.1:5570',
-    describe: 'Where to listen for workers; port 0 takes a free one',
+    describe: 'Where to listen for workers; port 0 takes a free one [default: tcp://127.0.0.1:5570; with --local a free port]',
   },
   'run-dir': { type: 'string', group: 'This command:', describe: "Folder for the run's files [default: runs/<date-time>]" },
   local: {
@@ -58,7 +56,7 @@ function parseArguments() {
         ),
     )
     .demandCommand(1, 'name a command, such as `coordinator start`')
-    .version(version)
+    .version(packageVersion())
     .strict()
     .wrap(120)
     .fail((message, error: unknown) => {
@@ -69,7 +67,7 @@ function parseArguments() {
 
 const startSchema = z.object({
   config: z.string().optional(),
-  bind: z.string(),
+  bind: z.string().optional(),
   'run-dir': z.string().optional(),
   local: z.enum(['cpu', 'gpu']).optional(),
   gpus: z.string(),
@@ -118,11 +116,11 @@ async function main(): Promise<number> {
   const now = (): number => performance.now();
   return startRun({
     config,
-    bind: args.bind,
+    bind: args.bind ?? (args.local === undefined ? defaultBind : 'tcp://127.0.0.1:0'),
     runDir: args['run-dir'] ?? defaultRunDir(),
     localWorkers: localWorkers(args),
     loaderThreads: args['loader-threads'],
-    packageVersion: version,
+    packageVersion: packageVersion(),
     output: process.stdout,
     stop: stopOnSignals(say, now),
     now,

@@ -3,10 +3,18 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import type { Options } from 'yargs';
 import { parseRunConfig, runConfigSchema } from '../spec/config.ts';
 import type { RunConfig } from '../spec/config.ts';
 import { UsageError } from '../spec/errors.ts';
+
+/** A flag as yargs takes it. */
+export interface Flag {
+  readonly group: string;
+  readonly type: 'number' | 'string';
+  readonly requiresArg: true;
+  readonly describe: string;
+  readonly choices?: readonly string[];
+}
 
 /** What JSON Schema says of one field. */
 interface FieldSchema {
@@ -30,19 +38,19 @@ function flagName(field: string): string {
 }
 
 /** One flag per config field. None has a yargs default: what is not typed comes from the file, then from the schema. */
-export function configFlags(): Record<string, Options> {
+export function configFlags(): Record<string, Flag> {
   return Object.fromEntries(
     Object.entries(fields).map(([field, schema]) => {
       const isNumber = schema.type === 'number' || schema.type === 'integer';
       const fallback = valueText(schema.default);
-      const option: Options = {
+      const flag: Flag = {
         group: 'The run:',
         type: isNumber ? 'number' : 'string',
         requiresArg: true,
         describe: `${schema.description ?? ''}${fallback === '' ? '' : ` [default: ${fallback}]`}`,
         ...(schema.enum === undefined ? {} : { choices: schema.enum }),
       };
-      return [flagName(field), option];
+      return [flagName(field), flag];
     }),
   );
 }

@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
-import { exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { CrosstowerError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { networks, planNetwork } from '../spec/network.ts';
 import { parameterCount } from '../spec/layout.ts';
@@ -119,8 +119,8 @@ async function runWithData(
     say(
       `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers; ${String(steps)} steps of ${String(config.batch)} pictures`,
     );
-    await group.gather();
     const stop = AbortSignal.any([options.stop, group.stopRequested.signal]);
+    await gatherUnlessStopped(group, stop);
     const result = await train({ config, data, group, folder, progress, stop, now });
     await saveModel(folder.modelPath, { group, plan, step: result.stepsDone, classes: data.classes });
     summarise(result, options);
@@ -131,6 +131,17 @@ async function runWithData(
     group.dismiss(exitCodeOf(error), error instanceof Error ? error.message : String(error));
     throw error;
   }
+}
+
+/** Waits for the workers; a stop meanwhile ends the run before it began. */
+async function gatherUnlessStopped(group: WorkerGroup, stop: AbortSignal): Promise<void> {
+  const abandon = (): void => {
+    group.fail(new CrosstowerError(exitCodes.stoppedEarly, 'stopped before training began: nothing was saved'));
+  };
+  if (stop.aborted) abandon();
+  stop.addEventListener('abort', abandon, { once: true });
+  await group.gather();
+  stop.removeEventListener('abort', abandon);
 }
 
 /** Where tower 0 listens for tower 1 unless its command says otherwise: on this machine, where everything else is on it too. */

@@ -109,7 +109,8 @@ export async function bindSocket(socket: Router, address: string): Promise<strin
       return socket.lastEndpoint ?? toBind;
     } catch (error) {
       const code = errorCode(error);
-      const isTaken = error instanceof RefusedError || code === 'EADDRINUSE';
+      // libzmq, telling its monitor of the failure, now and then overwrites the reason with EAGAIN, which bind itself never has.
+      const isTaken = error instanceof RefusedError || code === 'EADDRINUSE' || code === 'EAGAIN';
       if (!isTaken) {
         const advice = 'is it an address of this machine, and free to take?';
         throw new UsageError(`cannot listen at ${address} (${code ?? 'unknown'}): ${advice}`, { cause: error });

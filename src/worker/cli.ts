@@ -3,19 +3,14 @@
 
 import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
-import { readFileSync } from 'node:fs';
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
-import { z } from 'zod';
 import { UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import { checkGpu, listGpus, readSetup, workerEnvironment } from './environment.ts';
 import type { DeviceChoice } from './environment.ts';
 import { exitWithParent, isWorkerProcess, launchWorkerProcess, stopFromLauncher } from './launch.ts';
-
-const { version } = z
-  .object({ version: z.string() })
-  .parse(JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')));
 
 function parseArguments() {
   return yargs(hideBin(process.argv))
@@ -40,7 +35,7 @@ function parseArguments() {
     .example('$0 --cpu --threads 1', 'a tower on one CPU core')
     .example('$0 --gpu 0 --tower both', 'both towers on one GPU')
     .epilogue('Exit codes: 0 done, 2 usage, 3 peer lost, 4 refused, 8 out of memory, 75 stopped early.')
-    .version(version)
+    .version(packageVersion())
     .strict()
     .wrap(110)
     .fail((message, error: unknown) => {
@@ -88,7 +83,7 @@ async function main(): Promise<number> {
     address: args.coordinator,
     tower: args.tower === '0' ? 0 : args.tower === '1' ? 1 : args.tower,
     device: `${place}, TensorFlow ${tensorflow}`,
-    packageVersion: version,
+    packageVersion: packageVersion(),
     joinTimeoutMs: 1000 * args.joinTimeout,
     ...(args.peerAddress === undefined ? {} : { peerAddress: args.peerAddress }),
     stop: stopFromLauncher(),

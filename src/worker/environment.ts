@@ -6,6 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { packageRoot } from '../spec/packageRoot.ts';
 import { UsageError } from '../spec/errors.ts';
 
 /** What a worker computes on. */
@@ -22,7 +23,7 @@ const setupSchema = z.object({
 });
 export type Setup = z.infer<typeof setupSchema>;
 
-const setupFile = new URL('../../../node_modules/.crosstower/environment.json', import.meta.url);
+const setupFile = new URL('node_modules/.crosstower/environment.json', packageRoot());
 
 /** Reads what set-up found; throws UsageError where set-up has not run. */
 export function readSetup(file: URL = setupFile): Setup {

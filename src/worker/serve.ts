@@ -45,12 +45,19 @@ const batchCredit = 2;
 
 /** Serves one run and gives the exit code it ended with. */
 export async function serve(options: ServeOptions): Promise<ExitCode> {
-  const socket = await WorkerSocket.connect({ address: options.address, joinTimeoutMs: options.joinTimeoutMs });
+  const { address, joinTimeoutMs, stop } = options;
+  let socket: WorkerSocket;
+  try {
+    socket = await WorkerSocket.connect({ address, joinTimeoutMs, signal: stop });
+  } catch (error) {
+    if (stop.aborted) return exitCodes.stoppedEarly;
+    throw error;
+  }
   const inbox = new Inbox(socket);
   const onStop = (): void => {
-    socket.send({ type: 'stopRequested', step: 0, signal: String(options.stop.reason) });
+    socket.send({ type: 'stopRequested', step: 0, signal: String(stop.reason) });
   };
-  options.stop.addEventListener('abort', onStop, { once: true });
+  stop.addEventListener('abort', onStop, { once: true });
   try {
     return await serveUntilDismissed(socket, inbox, options);
   } catch (error) {
@@ -64,7 +71,7 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
     socket.send({ type: 'failed', step: 0, exitCode: exitCodeOf(failure), message: failure.message.slice(0, 4000) });
     throw failure;
   } finally {
-    options.stop.removeEventListener('abort', onStop);
+    stop.removeEventListener('abort', onStop);
     socket.close();
   }
 }

@@ -20,7 +20,7 @@ const plan = planNetwork(networks.tiny, header.classes);
  * float32 rounding through eight layers and back: sums of up to 600 products in each, 2^-24 times the root of their number is 1.5e-6, and
  * the layers' errors add up. The file's draw keeps every ReLU and pooling decision clear of that.
  */
-const rounding = 1e-5;
+const rounding = 5e-6;
 
 /** The tower's half of the step's mask. */
 function goldenMasks(tower: TowerIndex): MaskSource {

@@ -1,0 +1,27 @@
+// The machine that a benchmark ran on, as far as figures depend on it.
+
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import type { Setup } from '../src/worker/environment.ts';
+
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly kernel: string;
+  readonly node: string;
+  readonly tensorflow: string;
+  /** Of the workers. */
+  readonly allocator: 'jemalloc' | 'glibc';
+}
+
+export function describeMachine(tensorflow: string, { jemalloc }: Pick<Setup, 'jemalloc'>): Machine {
+  return {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: availableParallelism(),
+    memoryBytes: totalmem(),
+    kernel: release(),
+    node: process.version,
+    tensorflow,
+    allocator: jemalloc === null ? 'glibc' : 'jemalloc',
+  };
+}

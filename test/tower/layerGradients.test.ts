@@ -1,0 +1,182 @@
+// Every layer's backward pass is the derivative of its forward pass: by central differences, and by tfjs's own tape where tfjs has the layer.
+
+import { describe, expect, test } from 'vitest';
+import tf from '@tensorflow/tfjs-node-gpu';
+import type { TensorData } from '../../src/spec/exchange.ts';
+import { convolution } from '../../src/tower/convolution.ts';
+import { dropoutBackward, dropoutForward, trainingMask } from '../../src/tower/dropout.ts';
+import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
+import type { Kernels } from '../../src/tower/kernels.ts';
+import { addBias, biasGradient, dense } from '../../src/tower/linearMap.ts';
+import type { LinearMap } from '../../src/tower/linearMap.ts';
+import { reluBackward, reluForward } from '../../src/tower/relu.ts';
+import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
+import type { ResponseNorm } from '../../src/tower/responseNorm.ts';
+import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
+import { upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
+import type { Tensor } from '../../src/tower/tensorflow.ts';
+import { sizeOf } from '../../src/spec/layout.ts';
+import { randomKey, randomPermutation, randomUint32 } from '../../src/spec/random.ts';
+import { drawIntegers, drawNormal, inner, norm, relativeError, valuesOf } from './tensors.ts';
+
+interface LayerUnderTest {
+  readonly layer: string;
+  readonly inputs: readonly TensorData[];
+  readonly forward: (inputs: readonly Tensor[]) => Tensor;
+  /** A gradient for each input. */
+  readonly backward: (inputs: readonly Tensor[], dy: Tensor) => readonly Tensor[];
+  /** The same function out of tfjs's differentiable ops. */
+  readonly tfjs?: (inputs: readonly Tensor[]) => Tensor;
+  /** Central differences move every value by this much. */
+  readonly h: number;
+}
+
+/**
+ * Linear in each input: a difference has no error of its own, and a large step drowns the rounding. Exact powers of two, so that x + h and
+ * x - h lose little.
+ */
+const linearStep = 1 / 4;
+/** The error of a central difference falls with h squared, that of rounding grows with 1 / h; both are below 2e-4 here. */
+const smoothStep = 1 / 64;
+
+const padding = { top: 0, bottom: 3, left: 1, right: 2 };
+
+function linearLayer(map: LinearMap, shapes: readonly (readonly number[])[]): Pick<LayerUnderTest, 'inputs' | 'forward' | 'backward' | 'h'> {
+  return {
+    inputs: shapes.map((shape, i) => drawNormal(`input ${i}`, shape)),
+    forward: ([x, w, b]) => addBias(map.apply(x!, w!), b!),
+    backward: ([x, w], dy) => [map.inputGradient(dy, w!, x!.shape), map.weightGradient(x!, dy, w!.shape), biasGradient(dy)],
+    h: linearStep,
+  };
+}
+
+/** Values around zero that are further from zero, and from each other, than twice any step below 1 / 8. */
+function spacedValues(shape: readonly number[]): TensorData {
+  const count = sizeOf(shape);
+  const order = randomPermutation(randomKey(1, 'synthetic', 'spaced'), count);
+  return { shape, values: Float32Array.from(order, (place) => (place - Math.floor(count / 2) + 0.5) / 4) };
+}
+
+function maxPoolLayer({ maxPool }: Kernels): Omit<LayerUnderTest, 'layer'> {
+  return {
+    inputs: [spacedValues([2, 7, 8, 8])],
+    forward: ([x]) => maxPool.forward(x!).y,
+    backward: ([x], dy) => [maxPool.backward(dy, { x: x!, ...maxPool.forward(x!) })],
+    tfjs: ([x]) => tf.maxPool(x as tf.Tensor4D, 3, 2, 'valid'),
+    h: 1 / 16, // Piecewise linear: no window's maximum changes its place.
+  };
+}
+
+function responseNormLayer(norm: ResponseNorm, rule: { bias: number; alpha: number; sd: number }): Omit<LayerUnderTest, 'layer'> {
+  return {
+    inputs: [drawNormal('maps', [2, 3, 4, 12], rule.sd)],
+    forward: ([x]) => norm.forward(x!).y,
+    backward([x], dy) {
+      const { y, saved } = norm.forward(x!);
+      return [norm.backward(dy, x!, y, saved)];
+    },
+    tfjs: ([x]) => tf.localResponseNormalization(x as tf.Tensor4D, 2, rule.bias, rule.alpha, 0.75),
+    h: smoothStep * rule.sd,
+  };
+}
+
+const papersNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75, sd: 60 }; // Maps so large that the paper's alpha counts.
+const steepNorm = { ...papersNorm, alpha: 0.5, sd: 1 };
+const mask = upload({ shape: [3, 10], values: Float32Array.from(drawIntegers('mask', 30, 2)) });
+const labels = drawIntegers('labels', 6, 12);
+const inverted = { rate: 0.25, form: 'inverted' } as const;
+
+const layers: readonly LayerUnderTest[] = [
+  {
+    layer: 'convolution 5x5, stride 2, padded unevenly',
+    ...linearLayer(convolution({ stride: 2, padding }), [[2, 9, 8, 3], [5, 5, 3, 4], [4]]),
+    tfjs: ([x, w, b]) =>
+      tf.add(
+        tf.conv2d(tf.pad(x as tf.Tensor4D, [[0, 0], [0, 3], [1, 2], [0, 0]]), w as tf.Tensor4D, 2, 'valid'), // prettier-ignore
+        b!,
+      ),
+  },
+  {
+    layer: 'convolution 3x3, padded by 1',
+    ...linearLayer(convolution({ stride: 1, padding: { top: 1, bottom: 1, left: 1, right: 1 } }), [[2, 5, 6, 6], [3, 3, 6, 8], [8]]),
+    tfjs: ([x, w, b]) => tf.add(tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 1, 'same'), b!),
+  },
+  {
+    layer: 'dense',
+    ...linearLayer(dense, [[4, 9], [9, 6], [6]]),
+    tfjs: ([x, w, b]) => tf.add(tf.matMul(x as tf.Tensor2D, w as tf.Tensor2D), b!),
+  },
+  {
+    layer: 'ReLU',
+    inputs: [spacedValues([4, 11])],
+    forward: ([x]) => reluForward(x!),
+    backward: ([x], dy) => [reluBackward(dy, reluForward(x!))],
+    tfjs: ([x]) => tf.relu(x!),
+    h: 1 / 16, // Piecewise linear: no value crosses zero.
+  },
+  { layer: "response norm, portable, the paper's alpha", ...responseNormLayer(portableResponseNorm(12), papersNorm) },
+  { layer: "response norm, banded, the paper's alpha", ...responseNormLayer(bandedResponseNorm(12), papersNorm) },
+  { layer: 'response norm, portable, large alpha', ...responseNormLayer(portableResponseNorm(12, steepNorm), steepNorm) },
+  { layer: 'response norm, banded, large alpha', ...responseNormLayer(bandedResponseNorm(12, steepNorm), steepNorm) },
+  { layer: 'max pool, portable', ...maxPoolLayer(portableKernels) },
+  { layer: 'max pool, chosen', ...maxPoolLayer(chooseKernels()) },
+  {
+    layer: 'dropout, inverted',
+    inputs: [drawNormal('units', [3, 10])],
+    forward: ([x]) => dropoutForward(x!, trainingMask(mask, inverted)),
+    backward: (_, dy) => [dropoutBackward(dy, trainingMask(mask, inverted))],
+    tfjs: ([x]) => tf.div(tf.mul(x!, mask), 0.75),
+    h: linearStep,
+  },
+  {
+    layer: 'softmax cross-entropy',
+    inputs: [drawNormal('logits', [6, 12], 2)],
+    forward: ([logits]) => tf.tensor1d([softmaxCrossEntropy(logits!, uploadInt32(labels, [6]), 6).scores.lossSum / 6]),
+    backward: ([logits], dy) => [tf.mul(softmaxCrossEntropy(logits!, uploadInt32(labels, [6]), 6).dLogits, dy)],
+    tfjs: ([logits]) => tf.reshape(tf.losses.softmaxCrossEntropy(tf.oneHot(uploadInt32(labels, [6]) as tf.Tensor1D, 12), logits!), [1]),
+    h: smoothStep,
+  },
+];
+
+/** Sums of up to 225 float32 products, in another order than tfjs's: 2^-24 times the root of their number is 9e-7. */
+const rounding = 2e-6;
+/** See `smoothStep`; a slip in a gradient is of the order of 1. */
+const differenceError = 5e-4;
+const directions = 8;
+
+describe.each(layers)('$layer', ({ inputs, forward, backward, tfjs, h }) => {
+  const tensors = inputs.map(upload);
+  const yShape = forward(tensors).shape;
+  const dy = drawNormal('dy', yShape);
+
+  test('goes back along its central differences', () => {
+    const gradients = backward(tensors, upload(dy)).map(valuesOf);
+    for (const [i, { shape, values }] of inputs.entries()) {
+      const gradient = gradients[i]!;
+      expect(norm(gradient)).toBeGreaterThan(0);
+      for (let direction = 0; direction < directions; direction++) {
+        const key = randomKey(direction, 'synthetic', `signs of input ${i}`);
+        const moved = (sign: 1 | -1): Float32Array =>
+          values.map((value, at) => value + (randomUint32(key, at) % 2 === 0 ? sign : -sign) * h);
+        const [up, down] = [moved(1), moved(-1)];
+        const scored = (moved: Float32Array): number =>
+          inner(valuesOf(forward(tensors.map((tensor, at) => (at === i ? upload({ shape, values: moved }) : tensor)))), dy.values);
+        // What float32 made of the step, so that the rounding of x + h is no error.
+        const step = up.map((value, at) => value - down[at]!);
+        const error = scored(up) - scored(down) - inner(gradient, step);
+        expect(Math.abs(error) / (2 * h * norm(gradient))).toBeLessThan(differenceError);
+      }
+    }
+  });
+
+  test.runIf(tfjs !== undefined)("agrees with tfjs's forward pass and tape", () => {
+    const expected = tf.grads((...args: Tensor[]) => tfjs!(args))(tensors, upload(dy));
+    const actual = backward(tensors, upload(dy));
+    expect(relativeError(valuesOf(forward(tensors)), valuesOf(tfjs!(tensors)))).toBeLessThan(rounding);
+    expect(actual.length).toBe(inputs.length);
+    for (const [i, gradient] of actual.entries()) {
+      expect(gradient.shape).toEqual(inputs[i]!.shape);
+      expect(relativeError(valuesOf(gradient), valuesOf(expected[i]!))).toBeLessThan(rounding);
+    }
+  });
+});
