@@ -1,7 +1,7 @@
 // `npm run quickstart`: from a fresh checkout to a trained network. Sets up, then runs the same command that a user would type.
 // Arguments go on to that command: `npm run quickstart -- --epochs 1`.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -9,9 +9,10 @@ const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 const setup = spawnSync(process.execPath, [at('setup.mjs')], { stdio: 'inherit' });
 if (setup.status !== 0) process.exit(setup.status ?? 1);
 
-const args = ['start', '--local', 'cpu', '--config', at('quickstart.yaml'), ...process.argv.slice(2)];
 console.log('\nnpx coordinator start --local cpu --config scripts/quickstart.yaml');
-// Ctrl-C reaches the coordinator by itself; this process only waits for it to stop in good order.
+const args = ['start', '--local', 'cpu', '--config', at('quickstart.yaml'), ...process.argv.slice(2)];
+const run = spawn(process.execPath, [at('../dist/src/coordinator/cli.js'), ...args], { stdio: 'inherit' });
+// Ctrl-C reaches the coordinator by itself; this process waits for it to stop in good order.
 process.on('SIGINT', () => {});
-const run = spawnSync(process.execPath, [at('../dist/src/coordinator/cli.js'), ...args], { stdio: 'inherit' });
-process.exit(run.status ?? 1);
+process.on('SIGTERM', () => run.kill('SIGTERM'));
+run.on('exit', (code) => process.exit(code ?? 1));

@@ -1,0 +1,84 @@
+// From uint8 pixels to what conv1 sees: mean, deviation, three channels, the network's size.
+
+import { describe, expect, test } from 'vitest';
+import type { PictureRule, Pixels } from '../../src/tower/pictures.ts';
+import { preparePictures } from '../../src/tower/pictures.ts';
+import { drawIntegers, relativeError, valuesOf } from './tensors.ts';
+
+function drawPixels(count: number, size: number, channels: number): Pixels {
+  const bytes = Uint8Array.from(drawIntegers('pixels', count * size * size * channels, 256));
+  return { count, height: size, width: size, channels, bytes };
+}
+
+/** Bilinear enlarging of one channel [size, size] whose pixel centres lie at half coordinates; the outermost pixels go on beyond the edge. */
+function enlarge(source: readonly number[], size: number, target: number): number[] {
+  const at = (row: number, column: number): number => source[row * size + column]!;
+  const place = (i: number): { low: number; high: number; share: number } => {
+    const centre = ((i + 0.5) * size) / target - 0.5;
+    const low = Math.floor(centre);
+    return { low: Math.max(0, low), high: Math.min(size - 1, low + 1), share: centre - low };
+  };
+  const result: number[] = [];
+  for (let i = 0; i < target; i++) {
+    const row = place(i);
+    for (let j = 0; j < target; j++) {
+      const column = place(j);
+      const upper = at(row.low, column.low) * (1 - column.share) + at(row.low, column.high) * column.share;
+      const lower = at(row.high, column.low) * (1 - column.share) + at(row.high, column.high) * column.share;
+      result.push(upper * (1 - row.share) + lower * row.share);
+    }
+  }
+  return result;
+}
+
+function prepare(pixels: Pixels, rule: PictureRule): { shape: readonly number[]; values: Float32Array } {
+  const pictures = preparePictures(pixels, rule);
+  return { shape: pictures.shape, values: valuesOf(pictures) };
+}
+
+describe('pictures', () => {
+  test('of the right size are their pixels less the mean of each channel, every byte value included', () => {
+    const bytes = Uint8Array.from({ length: 2 * 16 * 16 * 3 }, (_, i) => i % 256);
+    const mean = [10, 100.5, 255];
+    const { shape, values } = prepare({ count: 2, height: 16, width: 16, channels: 3, bytes }, { size: 16, mean, deviation: 1 });
+    expect(shape).toEqual([2, 16, 16, 3]);
+    expect(values).toEqual(Float32Array.from(bytes, (byte, i) => byte - mean[i % 3]!)); // All exact in float32.
+  });
+
+  test('are divided by the deviation after the mean is subtracted', () => {
+    const pixels = drawPixels(1, 8, 3);
+    const mean = [120, 130, 140];
+    const { values } = prepare(pixels, { size: 8, mean, deviation: 61 });
+    const expected = Float32Array.from(pixels.bytes, (byte, i) => (byte - mean[i % 3]!) / 61);
+    expect(relativeError(values, expected)).toBeLessThan(2e-7); // A product with the rounded 1 / 61.
+  });
+
+  test('in grey become three equal channels', () => {
+    const pixels = drawPixels(2, 8, 1);
+    const { shape, values } = prepare(pixels, { size: 8, mean: [99], deviation: 1 });
+    expect(shape).toEqual([2, 8, 8, 3]);
+    expect(values).toEqual(Float32Array.from({ length: values.length }, (_, i) => pixels.bytes[Math.floor(i / 3)]! - 99));
+  });
+
+  test('in grey of 28x28 are enlarged to 51x51 as a plain bilinear half-pixel resize does', () => {
+    const pixels = drawPixels(2, 28, 1);
+    const { shape, values } = prepare(pixels, { size: 51, mean: [72.5], deviation: 90 });
+    expect(shape).toEqual([2, 51, 51, 3]);
+    const expected = [0, 1].flatMap((picture) => {
+      const centred = [...pixels.bytes.subarray(picture * 784, (picture + 1) * 784)].map((byte) => (byte - 72.5) / 90);
+      return enlarge(centred, 28, 51).flatMap((value) => [value, value, value]);
+    });
+    // Weights of the four neighbours are float32 coordinates up to 28: rounded to 2^-20.
+    expect(relativeError(values, expected)).toBeLessThan(3e-6);
+  });
+
+  test('in colour are enlarged channel by channel', () => {
+    const pixels = drawPixels(1, 5, 3);
+    const { values } = prepare(pixels, { size: 12, mean: [0, 0, 0], deviation: 1 });
+    for (const channel of [0, 1, 2]) {
+      const source = [...pixels.bytes].filter((_, i) => i % 3 === channel);
+      const actual = values.filter((_, i) => i % 3 === channel);
+      expect(relativeError(actual, enlarge(source, 5, 12))).toBeLessThan(1e-6); // Coordinates up to 5: rounded to 2^-22.
+    }
+  });
+});
