@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { UsageError } from '../src/spec/errors.ts';
-import type { Result, RoundResult } from './summary.ts';
+import type { Result } from './summary.ts';
 import { median } from './statistics.ts';
 
 const figure = z.number();
@@ -35,6 +35,12 @@ const baseSchema = z.object({
 export type Base = z.infer<typeof baseSchema>;
 
 type Figures = Base['rounds'][number];
+
+type Size = Pick<Base, 'network' | 'batch' | 'threads'>;
+
+interface Rounds {
+  readonly rounds: readonly Figures[];
+}
 
 interface FigureRule {
   readonly name: string;
@@ -91,7 +97,7 @@ export function readBase(path: string): Base {
 }
 
 /** Throws UsageError where the two runs measured different things. */
-export function checkComparable(base: Base, now: Pick<Base, 'network' | 'batch' | 'threads'>): void {
+export function checkComparable(base: Size, now: Size): void {
   for (const field of ['network', 'batch', 'threads'] as const) {
     if (base[field] !== now[field])
       throw new UsageError(`--compare: the base was measured with --${field} ${base[field]}, not ${now[field]}`);
@@ -99,10 +105,10 @@ export function checkComparable(base: Base, now: Pick<Base, 'network' | 'batch' 
 }
 
 /** Compares every figure that both runs have. */
-export function compareResults(base: Pick<Base, 'rounds'>, now: { readonly rounds: readonly RoundResult[] }): Comparison[] {
+export function compareResults(base: Rounds, now: Rounds): Comparison[] {
   return rules.flatMap((rule) => {
     const before = known(base.rounds.map(rule.read));
-    const after = known(now.rounds.map((round) => rule.read(round as Figures)));
+    const after = known(now.rounds.map(rule.read));
     return before.length === 0 || after.length === 0 ? [] : [compareFigure(rule, before, after)];
   });
 }
@@ -130,7 +136,7 @@ function known(values: readonly (number | undefined)[]): number[] {
 }
 
 /** What the comparison cannot see by itself. */
-export function differencesOfMachine(base: Base, { machine }: Pick<Result, 'machine'>): string | undefined {
+export function differencesOfMachine(base: Pick<Base, 'machine'>, { machine }: Pick<Result, 'machine'>): string | undefined {
   const names = [base.machine, machine].map(({ cpu, cores }) => `${cores} cores of ${cpu}`);
   return names[0] === names[1] ? undefined : `the base was measured on another machine: ${names[0] ?? ''}, not ${names[1] ?? ''}`;
 }

@@ -113,7 +113,10 @@ export async function crosstowerRound(keeper: ProcessKeeper, options: Crosstower
       };
     }
     if (wasOver !== undefined) {
-      throw new CrosstowerError(exitCodes.peerLost, `coordinator start ended before its time (${wasOver}); it said:\n${said.trim()}`);
+      throw new CrosstowerError(
+        exitCodes.peerLost,
+        `coordinator start ended before its time (${wasOver}); it said:\n${said.trim()}`,
+      );
     }
   }
 }

@@ -34,7 +34,9 @@ export class LineProcess {
     });
     void this.#kept.ended.then((how) => {
       const said = this.#errors.trim();
-      this.#fail(new CrosstowerError(exitCodes.peerLost, `${this.name} ended (${how})${said === '' ? '' : `; it said:\n${said}`}`));
+      this.#fail(
+        new CrosstowerError(exitCodes.peerLost, `${this.name} ended (${how})${said === '' ? '' : `; it said:\n${said}`}`),
+      );
     });
   }
 
@@ -68,7 +70,9 @@ export class LineProcess {
     try {
       this.#waiting?.resolve(JSON.parse(line));
     } catch (error) {
-      this.#fail(new CrosstowerError(exitCodes.peerLost, `${this.name} printed a line that is not JSON: ${line}`, { cause: error }));
+      this.#fail(
+        new CrosstowerError(exitCodes.peerLost, `${this.name} printed a line that is not JSON: ${line}`, { cause: error }),
+      );
     }
   }
 

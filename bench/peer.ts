@@ -6,11 +6,9 @@ import { UsageError } from '../src/spec/errors.ts';
 import { allocatorEnvironment } from '../src/worker/environment.ts';
 import type { Setup } from '../src/worker/environment.ts';
 import { LineProcess } from './lineProcess.ts';
-import { peerPython, peerScript } from './peerEnvironment.ts';
+import { frameworks, peerPython, peerScript } from './peerEnvironment.ts';
+import type { Framework } from './peerEnvironment.ts';
 import type { ProcessKeeper } from './processKeeper.ts';
-
-export const frameworks = ['tensorflow', 'pytorch'] as const;
-export type Framework = (typeof frameworks)[number];
 
 /** The keys of `peers` in the JSON. */
 export const peerNames = ['tensorflow', 'tensorflowSameAllocator', 'pytorch', 'pytorchSameAllocator'] as const;

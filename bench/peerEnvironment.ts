@@ -6,9 +6,12 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, w
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CrosstowerError, exitCodes } from '../src/spec/errors.ts';
-import type { Framework } from './peer.ts';
 import type { ProcessKeeper } from './processKeeper.ts';
 import { isRunning } from './processTree.ts';
+
+/** What bench/peers has a program and requirements for. */
+export const frameworks = ['tensorflow', 'pytorch'] as const;
+export type Framework = (typeof frameworks)[number];
 
 const keptCharacters = 3000;
 

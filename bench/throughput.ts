@@ -3,24 +3,22 @@
 
 import { availableParallelism } from 'node:os';
 import { cacheFolder } from '../src/data/fashionMnist.ts';
-import { exitCodeOf, exitCodes } from '../src/spec/errors.ts';
+import { exitCodes } from '../src/spec/errors.ts';
 import { networks, planNetwork, trainingMultiplyAdds } from '../src/spec/network.ts';
 import { readSetup } from '../src/worker/environment.ts';
 import { Ceiling } from './ceiling.ts';
+import { runCommand } from './command.ts';
 import { checkComparable, compareResults, differencesOfMachine, readBase } from './compareResults.ts';
 import { crosstowerRound } from './crosstowerRound.ts';
-import { describeMachine } from './machine.ts';
+import { busyWarning, describeMachine } from './machine.ts';
 import { Peer } from './peer.ts';
-import { ProcessKeeper } from './processKeeper.ts';
+import type { ProcessKeeper } from './processKeeper.ts';
 import { median } from './statistics.ts';
 import { summarise } from './summary.ts';
 import type { Round } from './summary.ts';
 import { comparisonReport, throughputReport } from './throughputReport.ts';
-import { parseThroughputOptions, throughputHelp } from './throughputOptions.ts';
+import { benchClasses, parseThroughputOptions, throughputHelp } from './throughputOptions.ts';
 import type { ThroughputOptions } from './throughputOptions.ts';
-
-const classesOf = { alexnet: 1000, compact: 10 } as const;
-const signalExitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 function say(line: string): void {
   process.stderr.write(`bench: ${line}\n`);
@@ -31,6 +29,8 @@ async function measure(keeper: ProcessKeeper, options: ThroughputOptions): Promi
   const base = options.compare === undefined ? undefined : readBase(options.compare);
   if (base !== undefined) checkComparable(base, options);
   const setup = readSetup();
+  const warning = busyWarning();
+  if (warning !== undefined) say(warning);
 
   const peers: Peer[] = [];
   for (const framework of options.peers) {
@@ -39,7 +39,7 @@ async function measure(keeper: ProcessKeeper, options: ThroughputOptions): Promi
     peers.push(...(await Peer.startAll(keeper, framework, shared)));
   }
   const ceiling = await Ceiling.start(keeper, { threads, setup });
-  const plan = planNetwork(networks[network], classesOf[network]);
+  const plan = planNetwork(networks[network], benchClasses[network]);
   const crosstower = { network: plan.spec, classes: plan.classes, batch, steps, warmup, threads, flags };
 
   const rounds: Round[] = [];
@@ -89,27 +89,9 @@ async function measure(keeper: ProcessKeeper, options: ThroughputOptions): Promi
   if (comparison !== undefined) console.log(`\n${comparisonReport(comparison, options.compare ?? '')}`);
 }
 
-async function main(): Promise<number> {
+await runCommand('bench', async (keeper) => {
   const options = parseThroughputOptions(process.argv.slice(2));
-  if (options === 'help') {
-    console.log(throughputHelp);
-    return exitCodes.done;
-  }
-  const keeper = new ProcessKeeper();
-  process.on('exit', () => {
-    keeper.closeAll();
-  });
-  for (const [signal, code] of Object.entries(signalExitCodes)) process.on(signal, () => process.exit(code));
-  await measure(keeper, options);
+  if (options === 'help') console.log(throughputHelp);
+  else await measure(keeper, options);
   return exitCodes.done;
-}
-
-main().then(
-  (code) => process.exit(code),
-  (error: unknown) => {
-    const code = exitCodeOf(error);
-    const text = error instanceof Error ? (code === exitCodes.bug ? error.stack : error.message) : String(error);
-    process.stderr.write(`bench: ${text ?? ''}\n`);
-    process.exit(code);
-  },
-);
+});

@@ -3,10 +3,13 @@
 import { parseArgs } from 'node:util';
 import { UsageError } from '../src/spec/errors.ts';
 import { parseFrameworks } from './peer.ts';
-import type { Framework } from './peer.ts';
+import type { Framework } from './peerEnvironment.ts';
 
 export const benchNetworks = ['alexnet', 'compact'] as const;
 export type BenchNetwork = (typeof benchNetworks)[number];
+
+/** Of the data that each network was made for. */
+export const benchClasses = { alexnet: 1000, compact: 10 } as const satisfies Record<BenchNetwork, number>;
 
 export interface ThroughputOptions {
   readonly network: BenchNetwork;

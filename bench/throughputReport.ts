@@ -9,11 +9,12 @@ import { ratioNames } from './summary.ts';
 import type { Result, RoundResult } from './summary.ts';
 import { percent, textTable, threeDigits } from './textTable.ts';
 
+/** What follows the framework's own name and version. */
 const titles = {
-  tensorflow: 'TensorFlow',
-  tensorflowSameAllocator: "TensorFlow, the workers' allocator",
-  pytorch: 'PyTorch',
-  pytorchSameAllocator: "PyTorch, the workers' allocator",
+  tensorflow: '',
+  tensorflowSameAllocator: ", the workers' allocator",
+  pytorch: '',
+  pytorchSameAllocator: ", the workers' allocator",
 } as const satisfies Record<PeerName, string>;
 
 const partTitles = {
@@ -31,10 +32,10 @@ export function throughputReport(result: Result): string {
 }
 
 function heading({ machine, network, batch, threads, steps, warmup, rounds, flags }: Result): string {
-  const plural = threads === 1 ? 'thread' : 'threads';
+  const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
   return [
-    `${network}, batch ${batch}, two workers of ${threads} ${plural}${flags.length === 0 ? '' : `, ${flags.join(' ')}`}`,
-    `${rounds.length} rounds of ${steps} steps after ${warmup} of warm-up`,
+    `${network}, batch ${batch}, two workers of ${plural(threads, 'thread')}${flags.length === 0 ? '' : `, ${flags.join(' ')}`}`,
+    `${plural(rounds.length, 'round')} of ${plural(steps, 'step')} after ${warmup} of warm-up`,
     `${machine.cores} cores of ${machine.cpu}, ${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB, Node ${machine.node}, ` +
       `TensorFlow ${machine.tensorflow}, ${machine.allocator}`,
   ].join('\n');
@@ -43,7 +44,8 @@ function heading({ machine, network, batch, threads, steps, warmup, rounds, flag
 function speeds(result: Result): string {
   const { rounds, stepMs, ceiling } = result;
   const row = (name: string, speed: number, read: (round: RoundResult) => number, ratio: string, ms: string): string[] => {
-    return [name, threeDigits(speed), `+-${percent(spread(rounds.map(read)))}`, ms, ratio];
+    const noise = rounds.length < 2 ? '' : `+-${percent(spread(rounds.map(read)))}`;
+    return [name, threeDigits(speed), noise, ms, ratio];
   };
   const milliseconds = ({ median, p10, p90 }: Result['stepMs']): string =>
     `${threeDigits(median)} (${threeDigits(p10)}..${threeDigits(p90)})`;
@@ -51,7 +53,8 @@ function speeds(result: Result): string {
     const peer = result.peers[name];
     const ratio = result[ratioNames[name]];
     if (peer === undefined || ratio === undefined) return [];
-    const title = `${titles[name]} ${peer.version}${peer.memoryFormat === undefined ? '' : `, ${peer.memoryFormat}`}`;
+    const format = peer.memoryFormat === undefined ? '' : `, ${peer.memoryFormat}`;
+    const title = `${peer.framework} ${peer.version}${format}${titles[name]}`;
     return [
       row(
         title,

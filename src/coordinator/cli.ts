@@ -18,27 +18,36 @@ import type { StartOptions } from './startRun.ts';
 const defaultBind = 'tcp://127.0.0.1:5570';
 
 const startFlags = {
-  config: { type: 'string', group: 'This command:', describe: 'YAML or JSON file with the fields below; flags win over it' },
+  config: { type: 'string', requiresArg: true, group: 'This command:', describe: 'YAML or JSON file with the fields below; flags win over it' },
   bind: {
     type: 'string',
+    requiresArg: true,
     group: 'This command:',
     describe: 'Where to listen for workers; port 0 takes a free one [default: tcp://127.0.0.1:5570; with --local a free port]',
   },
-  'run-dir': { type: 'string', group: 'This command:', describe: "Folder for the run's files [default: runs/<date-time>]" },
+  'run-dir': { type: 'string', requiresArg: true, group: 'This command:', describe: "Folder for the run's files [default: runs/<date-time>]" },
   local: {
     type: 'string',
     choices: ['cpu', 'gpu'] as const,
     group: 'This command:',
     describe: 'Start both workers on this machine as well',
   },
-  gpus: { type: 'string', group: 'This command:', default: '0,1', describe: 'GPUs of --local gpu' },
+  gpus: { type: 'string', requiresArg: true, group: 'This command:', default: '0,1', describe: 'GPUs of --local gpu' },
   threads: {
     type: 'number',
+    requiresArg: true,
+    implies: 'local',
     group: 'This command:',
     describe: 'CPU threads of each worker of --local cpu [default: half of the cores]',
   },
-  'one-process': { type: 'boolean', group: 'This command:', describe: 'With --local: both towers in one worker process' },
-  'loader-threads': { type: 'number', group: 'This command:', default: 1, describe: 'Threads that read, crop and flip pictures' },
+  'one-process': { type: 'boolean', implies: 'local', group: 'This command:', describe: 'With --local: both towers in one worker process' },
+  'loader-threads': {
+    type: 'number',
+    requiresArg: true,
+    group: 'This command:',
+    default: 1,
+    describe: 'Threads that read, crop and flip pictures',
+  },
 } as const;
 
 function parseArguments() {
@@ -60,7 +69,8 @@ function parseArguments() {
     .strict()
     .wrap(120)
     .fail((message, error: unknown) => {
-      throw error instanceof Error ? error : new UsageError(`${message}; see coordinator --help`);
+      // yargs spreads some of its sentences over lines.
+      throw new UsageError(`${(message || String(error)).replace(/\s*\n\s*/g, ' ')}; see coordinator --help`);
     })
     .parseSync();
 }

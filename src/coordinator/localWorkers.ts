@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 
 const workerCommand = fileURLToPath(new URL('../worker/cli.js', import.meta.url));
-/** Longer than a worker that was told to stop takes to free its memory. */
-const graceMs = 10_000;
+/** Longer than a worker that was told to stop takes to free its memory; one that waits for a coordinator has nobody to tell it. */
+const graceMs = 3000;
 
 export interface LocalWorker {
   /** For messages: `tower 0`. */
@@ -67,7 +67,7 @@ export class LocalWorkers {
   async stop(): Promise<void> {
     this.expectEnd();
     const timer = setTimeout(() => {
-      for (const { child } of this.#children) child.kill('SIGKILL');
+      for (const { child } of this.#children) killGroup(child);
     }, graceMs);
     await Promise.all(this.#children.map(({ ended }) => ended));
     clearTimeout(timer);
@@ -78,6 +78,11 @@ export class LocalWorkers {
     this.#death = error;
     this.#tell?.(error);
   }
+}
+
+/** Kills the worker's command together with the process that computes, which may be stopped or stuck. */
+function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL');
 }
 
 function deathOf({ name, logPath }: LocalWorker, code: number | null, signal: NodeJS.Signals | null): CrosstowerError {

@@ -3,6 +3,7 @@
 // error names the tower, the step and the last thing heard of it.
 
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
@@ -32,6 +33,8 @@ interface Member {
   credit: number;
   isReady: boolean;
   lastHeard: string;
+  /** Has answered since it was last asked. */
+  answers: boolean;
 }
 
 type Kind = ToCoordinator['type'];
@@ -45,6 +48,8 @@ interface Wait {
 
 /** How long a broken link may wait for the message that explains it. */
 const explanationMs = 1500;
+/** How long a worker may take to show that it is alive once the others have waited too long. */
+const answerMs = 1000;
 
 export class WorkerGroup {
   /** Aborted once somebody told a worker to stop the run. */
@@ -98,10 +103,8 @@ export class WorkerGroup {
     const key = heardKey(kind, step, index);
     await this.#until(() => this.#heard.get(key)?.size === towers.length, {
       ms: 1000 * this.#facts.config.stepTimeout,
-      what: () => {
-        const silent = towers.filter((tower) => this.#heard.get(key)?.has(tower) !== true);
-        return `step ${String(step)}: no '${kind}' from ${this.#describeTowers(silent)}`;
-      },
+      whileTraining: true,
+      what: () => `step ${String(step)}: no '${kind}' from ${this.#describeSilent(key)}`,
     });
     return this.#takeHeard<K>(key);
   }
@@ -113,6 +116,13 @@ export class WorkerGroup {
     take: (tower: TowerIndex, name: string, payload: readonly Uint8Array[]) => void,
   ) {
     this.#isDraining = true;
+    // A tower that was quick is beyond the last step already, and waits for a decision.
+    for (const heard of this.#heard.values()) {
+      for (const [tower, { header }] of heard) {
+        const member = this.#members.find((candidate) => candidate.towers.includes(tower));
+        if (member !== undefined && header.type === 'gradients') this.#skip(member.workerId, header.step);
+      }
+    }
     this.broadcast({ type: 'sendWeights', step, of });
     let total: number | undefined;
     for (let index = 0; total === undefined || index < total; index++) {
@@ -141,7 +151,8 @@ export class WorkerGroup {
     const key = heardKey('weights', step, index);
     await this.#until(() => this.#heard.get(key)?.size === towers.length, {
       ms: 1000 * this.#facts.config.stepTimeout,
-      what: () => `step ${String(step)}: the weights of ${this.#describeTowers(towers)} did not come`,
+      whileTraining: true,
+      what: () => `step ${String(step)}: no 'weights' from ${this.#describeSilent(key)}`,
     });
     return this.#takeHeard<'weights'>(key);
   }
@@ -172,6 +183,8 @@ export class WorkerGroup {
       return;
     }
     if (member === undefined) return;
+    member.answers = true;
+    if (header.type === 'pong') return;
     member.lastHeard = header.step > 0 ? `'${header.type}' of step ${String(header.step)}` : `'${header.type}'`;
     switch (header.type) {
       case 'link':
@@ -201,7 +214,6 @@ export class WorkerGroup {
         this.stopRequested.abort(header.signal);
         break;
       case 'bye':
-      case 'pong':
         break;
     }
   }
@@ -244,7 +256,7 @@ export class WorkerGroup {
         `a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`,
       );
     }
-    const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'" };
+    const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'", answers: true };
     this.#members.push(member);
     this.#say(`${towerNames(wanted)}: ${place}, ${hello.device}`);
     const missing = this.#missingTowers();
@@ -302,13 +314,26 @@ export class WorkerGroup {
     return towers.filter((tower) => !this.#members.some((member) => member.towers.includes(tower)));
   }
 
-  #describeTowers(which: readonly TowerIndex[]): string {
-    const members = this.#members.filter((member) => member.towers.some((tower) => which.includes(tower)));
-    return members.map((member) => `${describe(member)}, last heard ${member.lastHeard}`).join('; ');
+  /** Who has not said this. One that waits for the other is not to blame: where some do not answer, they alone are named. */
+  #describeSilent(key: string): string {
+    const members = this.#members.filter((member) => member.towers.some((tower) => this.#heard.get(key)?.has(tower) !== true));
+    const mute = members.filter((member) => !member.answers);
+    if (mute.length === 0) return members.map((member) => `${describe(member)}, last heard ${member.lastHeard}`).join('; ');
+    return mute.map((member) => `${describe(member)}, which does not answer, last heard ${member.lastHeard}`).join('; ');
   }
 
-  /** Waits for a condition that only a message can change; `what` says what is missing at the deadline. */
-  async #until(isOver: () => boolean, deadline?: { readonly ms: number; readonly what: () => string }): Promise<void> {
+  /** Finds out who is alive. */
+  async #ask(): Promise<void> {
+    for (const member of this.#members) member.answers = false;
+    this.broadcast({ type: 'ping', step: 0 });
+    await sleep(answerMs);
+  }
+
+  /** Waits for a condition that only a message can change; `what` says what is missing at the deadline, once all have been asked. */
+  async #until(
+    isOver: () => boolean,
+    deadline?: { readonly ms: number; readonly what: () => string; readonly whileTraining?: boolean },
+  ): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     if (isOver()) return;
     let timer: NodeJS.Timeout | undefined;
@@ -318,8 +343,10 @@ export class WorkerGroup {
         this.#waits.add(wait);
         if (deadline === undefined) return;
         timer = setTimeout(() => {
-          this.#waits.delete(wait);
-          reject(new PeerLostError(`${deadline.what()}, after waiting ${(deadline.ms / 1000).toFixed(0)} s`));
+          void (deadline.whileTraining === true ? this.#ask() : Promise.resolve()).then(() => {
+            this.#waits.delete(wait);
+            reject(new PeerLostError(`${deadline.what()}, after waiting ${(deadline.ms / 1000).toFixed(0)} s`));
+          });
         }, deadline.ms);
       });
     } finally {

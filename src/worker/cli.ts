@@ -17,18 +17,34 @@ function parseArguments() {
     .scriptName('worker')
     .usage('$0 --gpu N | --cpu [options]\n\nHolds one tower of the network, or both, and trains it as the coordinator says.')
     .options({
-      coordinator: { type: 'string', default: 'tcp://127.0.0.1:5570', describe: 'Where the coordinator listens' },
-      gpu: { type: 'number', describe: 'Compute on this NVIDIA GPU and no other', conflicts: 'cpu' },
+      coordinator: {
+        type: 'string',
+        requiresArg: true,
+        default: 'tcp://127.0.0.1:5570',
+        describe: 'Where the coordinator listens',
+      },
+      gpu: { type: 'number', requiresArg: true, describe: 'Compute on this NVIDIA GPU and no other', conflicts: 'cpu' },
       cpu: { type: 'boolean', describe: 'Compute on the CPU' },
-      threads: { type: 'number', describe: 'CPU threads (default: half of the cores, all with --tower both)', implies: 'cpu' },
+      threads: {
+        type: 'number',
+        requiresArg: true,
+        describe: 'CPU threads (default: half of the cores, all with --tower both)',
+        implies: 'cpu',
+      },
       tower: {
         type: 'string',
+        requiresArg: true,
         choices: ['0', '1', 'both', 'auto'] as const,
         default: 'auto' as const,
         describe: 'Which tower to hold; auto takes a free one',
       },
-      'join-timeout': { type: 'number', default: 60, describe: 'Seconds to wait for the coordinator and the other worker' },
-      'peer-address': { type: 'string', describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0' },
+      'join-timeout': {
+        type: 'number',
+        requiresArg: true,
+        default: 60,
+        describe: 'Seconds to wait for the coordinator and the other worker',
+      },
+      'peer-address': { type: 'string', requiresArg: true, describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0' },
     })
     .example('$0 --gpu 0', 'a tower on GPU 0, coordinator on this machine')
     .example('$0 --gpu 1 --tower 1 --coordinator tcp://10.0.0.5:5570', 'tower 1 on GPU 1 of another machine')
@@ -39,7 +55,8 @@ function parseArguments() {
     .strict()
     .wrap(110)
     .fail((message, error: unknown) => {
-      throw new UsageError(`${message || String(error)}; see worker --help`);
+      // yargs spreads some of its sentences over lines.
+      throw new UsageError(`${(message || String(error)).replace(/\s*\n\s*/g, ' ')}; see worker --help`);
     })
     .parseSync();
 }
@@ -60,6 +77,12 @@ function chooseDevice(args: Arguments): DeviceChoice {
   return { kind: 'cpu', threads };
 }
 
+/** Before the real worker process is started, so that what is wrong is said at once. */
+function checkJoinTimeout({ joinTimeout }: Arguments): void {
+  if (!(joinTimeout > 0 && 1000 * joinTimeout < 2 ** 31))
+    throw new UsageError(`--join-timeout takes seconds, more than 0 and at most 24 days, not ${String(joinTimeout)}`);
+}
+
 function log(line: string): void {
   process.stdout.write(`worker: ${line}\n`);
 }
@@ -67,6 +90,7 @@ function log(line: string): void {
 async function main(): Promise<number> {
   const args = parseArguments();
   const device = chooseDevice(args);
+  checkJoinTimeout(args);
   if (!isWorkerProcess()) {
     const setup = readSetup();
     if (device.kind === 'gpu') checkGpu(device.index, listGpus(), setup);

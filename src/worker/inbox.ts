@@ -31,8 +31,9 @@ export class Inbox {
   #waiter: Waiter | undefined;
   #end: Error | undefined;
 
-  constructor(socket: WorkerSocket) {
-    void this.#listen(socket);
+  /** `address` is the coordinator's, for messages. */
+  constructor(socket: WorkerSocket, address: string) {
+    void this.#listen(socket, address);
   }
 
   /** Aborted, with the reason, once nothing more will come. */
@@ -90,7 +91,7 @@ export class Inbox {
     return undefined;
   }
 
-  async #listen(socket: WorkerSocket): Promise<void> {
+  async #listen(socket: WorkerSocket, address: string): Promise<void> {
     for await (const event of socket.events) {
       switch (event.kind) {
         case 'message':
@@ -98,7 +99,7 @@ export class Inbox {
           break;
         case 'disconnected':
         case 'reconnected':
-          this.#finish(new PeerLostError('the connection to the coordinator broke: what was under way is void'));
+          this.#finish(new PeerLostError(`the connection to the coordinator at ${address} broke: what was under way is void`));
           break;
         case 'lost':
           this.#finish(event.error);

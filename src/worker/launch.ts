@@ -20,8 +20,14 @@ export function isWorkerProcess(): boolean {
 export function launchWorkerProcess(environment: Readonly<Record<string, string>>, stop: AbortSignal): Promise<number> {
   const [, script, ...args] = process.argv;
   if (script === undefined) throw new Error('the worker was not started as a script');
-  // Detached: in a process group of its own, which Ctrl-C at the terminal does not reach.
-  const child = fork(script, args, { env: { ...process.env, ...environment, [marker]: '1' }, detached: true });
+  // Detached: in a process group of its own, which Ctrl-C at the terminal does not reach. A coordinator with --local has put this
+  // process into such a group already, and ends the group as a whole.
+  const detached = !process.connected;
+  const child = fork(script, args, { env: { ...process.env, ...environment, [marker]: '1' }, detached });
+  // Stuck or stopped, it would not notice that the channel is closed.
+  process.once('exit', () => {
+    child.kill('SIGKILL');
+  });
   stop.addEventListener('abort', () => {
     child.send({ stop: String(stop.reason) });
   });

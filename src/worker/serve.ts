@@ -53,7 +53,7 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
     if (stop.aborted) return exitCodes.stoppedEarly;
     throw error;
   }
-  const inbox = new Inbox(socket);
+  const inbox = new Inbox(socket, address);
   const onStop = (): void => {
     socket.send({ type: 'stopRequested', step: 0, signal: String(stop.reason) });
   };

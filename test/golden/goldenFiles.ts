@@ -77,7 +77,6 @@ const tinyStepsSchema = z.object({
 });
 
 export type LayerCase = z.infer<typeof layerSchema>;
-export type GoldenStep = z.infer<typeof stepSchema>;
 
 function read(file: string): unknown {
   return JSON.parse(readFileSync(new URL(file, import.meta.url), 'utf8'));

@@ -27,10 +27,7 @@ function expectClose(actual: Tensor, expected: TensorData, tolerance: number): v
   expect(relativeError(valuesOf(actual), expected.values)).toBeLessThan(tolerance);
 }
 
-function expectLinearMap(
-  map: LinearMap,
-  golden: Record<'x' | 'w' | 'b' | 'y' | 'dy' | 'dx' | 'dw' | 'db', TensorData>,
-): void {
+function expectLinearMap(map: LinearMap, golden: Record<'x' | 'w' | 'b' | 'y' | 'dy' | 'dx' | 'dw' | 'db', TensorData>): void {
   const [x, w, b, dy] = [golden.x, golden.w, golden.b, golden.dy].map(upload) as [Tensor, Tensor, Tensor, Tensor];
   expectClose(addBias(map.apply(x, w), b), golden.y, roundingOfSums);
   expectClose(map.inputGradient(dy, w, x.shape), golden.dx, roundingOfSums);

@@ -90,19 +90,21 @@ const convolutions = fc
       right: fc.integer({ min: 0, max: 2 }),
     }),
   })
-  .map(
-    ({ pictures, height, width, channels, kernels, kernelSize, stride, padding }): CrossingCase => ({
-      map: convolution({ stride, padding }),
-      x: [pictures, height, width, channels],
-      w: [kernelSize, kernelSize, channels, kernels],
-    }),
-  );
+  .map(({ pictures, height, width, channels, kernels, kernelSize, stride, padding }): CrossingCase => ({
+    map: convolution({ stride, padding }),
+    x: [pictures, height, width, channels],
+    w: [kernelSize, kernelSize, channels, kernels],
+  }));
 
 const denses = fc
   .tuple(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 40 }))
   .map(([pictures, inputs, units]): CrossingCase => ({ map: dense, x: [pictures, inputs], w: [inputs, units] }));
 
-const conv3 = { map: convolution({ stride: 1, padding: { top: 1, bottom: 1, left: 1, right: 1 } }), x: [2, 5, 5, 4], w: [3, 3, 4, 6] };
+const conv3 = {
+  map: convolution({ stride: 1, padding: { top: 1, bottom: 1, left: 1, right: 1 } }),
+  x: [2, 5, 5, 4],
+  w: [3, 3, 4, 6],
+};
 const fc6 = { map: dense, x: [3, 16], w: [16, 8] };
 
 /** float32 sums of up to 300 products: 2^-24 times the root of their number is 1e-6. */

@@ -7,7 +7,15 @@ import { valuesOf } from './tensors.ts';
 
 const shape = [64, 512] as const;
 
-function draw({ seed = 1, tower = 0 as TowerIndex, rate = 0.5, layer = 'fc6', step = 0 } = {}): Float32Array {
+interface Draw {
+  readonly seed?: number;
+  readonly tower?: TowerIndex;
+  readonly rate?: number;
+  readonly layer?: string;
+  readonly step?: number;
+}
+
+function draw({ seed = 1, tower = 0, rate = 0.5, layer = 'fc6', step = 0 }: Draw = {}): Float32Array {
   return valuesOf(keyedMasks(seed, tower, rate)({ layer, step, shape }));
 }
 
@@ -36,11 +44,11 @@ describe('a dropout mask', () => {
     expect(valuesOf(masks({ layer: 'fc6', step: 5, shape }))).toEqual(late);
   });
 
-  test.each([
+  test.each<{ other: string; change: Draw }>([
     { other: 'seed', change: { seed: 2 } },
     { other: 'high half of the seed', change: { seed: 1 + 2 ** 32 } },
     { other: 'layer', change: { layer: 'fc7' } },
-    { other: 'tower', change: { tower: 1 as const } },
+    { other: 'tower', change: { tower: 1 } },
     { other: 'step', change: { step: 1 } },
   ])('shares no more than chance with that of another $other', ({ change }) => {
     const [one, other] = [draw(), draw(change)];

@@ -41,7 +41,10 @@ const smoothStep = 1 / 64;
 
 const padding = { top: 0, bottom: 3, left: 1, right: 2 };
 
-function linearLayer(map: LinearMap, shapes: readonly (readonly number[])[]): Pick<LayerUnderTest, 'inputs' | 'forward' | 'backward' | 'h'> {
+function linearLayer(
+  map: LinearMap,
+  shapes: readonly (readonly number[])[],
+): Pick<LayerUnderTest, 'inputs' | 'forward' | 'backward' | 'h'> {
   return {
     inputs: shapes.map((shape, i) => drawNormal(`input ${i}`, shape)),
     forward: ([x, w, b]) => addBias(map.apply(x!, w!), b!),
@@ -98,7 +101,11 @@ const layers: readonly LayerUnderTest[] = [
   },
   {
     layer: 'convolution 3x3, padded by 1',
-    ...linearLayer(convolution({ stride: 1, padding: { top: 1, bottom: 1, left: 1, right: 1 } }), [[2, 5, 6, 6], [3, 3, 6, 8], [8]]),
+    ...linearLayer(convolution({ stride: 1, padding: { top: 1, bottom: 1, left: 1, right: 1 } }), [
+      [2, 5, 6, 6],
+      [3, 3, 6, 8],
+      [8],
+    ]),
     tfjs: ([x, w, b]) => tf.add(tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 1, 'same'), b!),
   },
   {
@@ -133,7 +140,8 @@ const layers: readonly LayerUnderTest[] = [
     inputs: [drawNormal('logits', [6, 12], 2)],
     forward: ([logits]) => tf.tensor1d([softmaxCrossEntropy(logits!, uploadInt32(labels, [6]), 6).scores.lossSum / 6]),
     backward: ([logits], dy) => [tf.mul(softmaxCrossEntropy(logits!, uploadInt32(labels, [6]), 6).dLogits, dy)],
-    tfjs: ([logits]) => tf.reshape(tf.losses.softmaxCrossEntropy(tf.oneHot(uploadInt32(labels, [6]) as tf.Tensor1D, 12), logits!), [1]),
+    tfjs: ([logits]) =>
+      tf.reshape(tf.losses.softmaxCrossEntropy(tf.oneHot(uploadInt32(labels, [6]) as tf.Tensor1D, 12), logits!), [1]),
     h: smoothStep,
   },
 ];
@@ -160,7 +168,10 @@ describe.each(layers)('$layer', ({ inputs, forward, backward, tfjs, h }) => {
           values.map((value, at) => value + (randomUint32(key, at) % 2 === 0 ? sign : -sign) * h);
         const [up, down] = [moved(1), moved(-1)];
         const scored = (moved: Float32Array): number =>
-          inner(valuesOf(forward(tensors.map((tensor, at) => (at === i ? upload({ shape, values: moved }) : tensor)))), dy.values);
+          inner(
+            valuesOf(forward(tensors.map((tensor, at) => (at === i ? upload({ shape, values: moved }) : tensor)))),
+            dy.values,
+          );
         // What float32 made of the step, so that the rounding of x + h is no error.
         const step = up.map((value, at) => value - down[at]!);
         const error = scored(up) - scored(down) - inner(gradient, step);

@@ -41,7 +41,11 @@ function makePair({ kernels, rate, form }: Variant): TowerPair {
 }
 
 /** Trains on one batch, and counts what is alive afterwards. */
-async function train(pair: TowerPair, step: number, { pictures, momentum }: { pictures: number; momentum: number }): Promise<number> {
+async function train(
+  pair: TowerPair,
+  step: number,
+  { pictures, momentum }: { pictures: number; momentum: number },
+): Promise<number> {
   const { images, labels } = drawBatch(`batch ${step}`, { pictures, size: plan.spec.inputSize, classes });
   const results = await pair.computeGradients(step, images, labels);
   dispose(images, labels);

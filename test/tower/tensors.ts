@@ -57,6 +57,5 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
     difference = Math.max(difference, Math.abs(actual[i]! - expected[i]!));
     magnitude = Math.max(magnitude, Math.abs(expected[i]!));
   }
-  if (process.env['ERR']) process.stderr.write(`ERR ${expected.length} ${difference / magnitude}\n`);
   return difference === 0 ? 0 : difference / magnitude;
 }

@@ -1,0 +1,101 @@
+// Two towers are one grouped network: the same loss, logits and gradients as the network built in one piece from tfjs's own ops.
+
+import tf from '@tensorflow/tfjs-node-gpu';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { networks, planNetwork } from '../../src/spec/network.ts';
+import { keyedMasks } from '../../src/tower/dropout.ts';
+import { chooseKernels } from '../../src/tower/kernels.ts';
+import { drawMerged } from '../tower/mergedWeights.ts';
+import { drawBatch, relativeError } from '../tower/tensors.ts';
+import { TowerPair } from '../tower/towerPair.ts';
+import { groupedPass } from './groupedNetwork.ts';
+
+const classes = 10;
+const pictures = 3;
+const rate = 0.5;
+const step = 3;
+
+/**
+ * float32 rounding of two computations in another order through eight layers and back: sums of up to 2400 products in each, 2^-24 times the
+ * root of their number is 3e-6, and the layers' errors add up. In these draws no ReLU's input is closer to zero, and no two rivals of a pooling window to each
+ * other, than 1.5e-5 of their root mean square: no decision tips over.
+ */
+const rounding = 1e-5;
+
+const { tiny, compact } = networks;
+/** 48 pixels and three more below and to the right are tiny's 51, as 224 and three are the paper's 227. */
+const uneven = { top: 0, bottom: 3, left: 0, right: 3 };
+const unevenTiny = {
+  ...tiny,
+  inputSize: 48,
+  convs: tiny.convs.map((conv, i) => (i === 0 ? { ...conv, padding: uneven } : conv)),
+};
+
+describe.each([
+  { name: 'tiny', spec: tiny },
+  { name: 'tiny, padded unevenly', spec: unevenTiny },
+  { name: 'compact', spec: compact },
+])('two towers of $name', ({ name, spec }) => {
+  const plan = planNetwork(spec, classes);
+
+  test.each([
+    { form: 'paper', microBatch: 3 },
+    { form: 'inverted', microBatch: 2 },
+  ] as const)('with $form dropout, $microBatch pictures at a time, are one grouped network', async ({ form, microBatch }) => {
+    const weights = drawMerged(plan);
+    const { images, labels } = drawBatch(name, { pictures, size: plan.spec.inputSize, classes });
+    const masks = ([0, 1] as const).map((tower) => keyedMasks(1, tower, rate));
+    const pair = new TowerPair({
+      plan,
+      kernels: chooseKernels(),
+      dropout: { rate, form },
+      masks: (tower) => masks[tower]!,
+      microBatch,
+    });
+    onTestFinished(() => {
+      pair.close();
+    });
+    pair.loadMerged('weights', weights);
+    const results = await pair.computeGradients(step, images, labels);
+    const [zero, one] = results;
+
+    const factor = form === 'paper' ? 1 : 1 / (1 - rate);
+    const merged = plan.denses
+      .filter(({ spec }) => spec.hidden)
+      .map(({ spec, units }): [string, tf.Tensor] => {
+        const halves = masks.map((draw) => draw({ layer: spec.name, step, shape: [pictures, units] }));
+        return [spec.name, tf.mul(tf.concat(halves, 1), factor)];
+      });
+    const whole = groupedPass(plan, weights, { images, labels, masks: new Map(merged) });
+
+    expect(one.scores).toEqual(zero.scores);
+    expect(relativeError([zero.scores.lossSum / pictures], [whole.loss])).toBeLessThan(rounding);
+    expect(relativeError(pair.logits(), whole.logits)).toBeLessThan(rounding);
+    const gradients = pair.mergeGradients(results);
+    expect([...gradients.keys()]).toEqual([...whole.gradients.keys()]);
+    let squaredNorm = 0;
+    for (const [parameter, expected] of whole.gradients) {
+      expect(relativeError(gradients.get(parameter)!, expected), parameter).toBeLessThan(rounding);
+      squaredNorm += expected.reduce((sum, value) => sum + value ** 2, 0);
+    }
+    expect(relativeError([zero.squaredNorm + one.squaredNorm], [squaredNorm])).toBeLessThan(rounding);
+  });
+
+  test('hold the same bits where they hold the same thing: the gradient of the last bias', async () => {
+    const pair = new TowerPair({
+      plan,
+      kernels: chooseKernels(),
+      dropout: { rate, form: 'paper' },
+      masks: (tower) => keyedMasks(1, tower, rate),
+      microBatch: 2,
+    });
+    onTestFinished(() => {
+      pair.close();
+    });
+    pair.loadMerged('weights', drawMerged(plan));
+    const { images, labels } = drawBatch(name, { pictures, size: plan.spec.inputSize, classes });
+    const [zero, one] = await pair.computeGradients(step, images, labels);
+    const lastBias = [zero, one].map(({ gradients }) => gradients.get('fc8.bias')!.dataSync());
+    expect(lastBias[0]).toEqual(lastBias[1]);
+  });
+});
