@@ -36,7 +36,7 @@ const bytesPerFloat = 4;
 
 /** The cases of one tower, in the order of the layers. A case is valid until the next one is taken: then its tensors are freed. */
 export function* kernelCases(plan: NetworkPlan, batch: number): Generator<KernelCase> {
-  yield* pictureCases(plan.spec.inputSize, batch);
+  yield* pictureCases(plan.spec.inputSize, plan.spec.inputPadding, batch);
   for (const conv of plan.convs) yield* convCases(conv, batch, conv === plan.convs[0]);
   for (const layer of plan.denses) yield* denseCases(layer, batch);
   const blocks = towerParameters(plan, 0);
@@ -48,10 +48,10 @@ export function* kernelCases(plan: NetworkPlan, batch: number): Generator<Kernel
   }
 }
 
-function* pictureCases(size: number, count: number): Generator<KernelCase> {
+function* pictureCases(size: number, padding: number, count: number): Generator<KernelCase> {
   const bytes = new Uint8Array(count * size * size * 3).fill(127);
   const pixels = { count, height: size, width: size, channels: 3, bytes };
-  const rule = { size, mean: [120, 120, 120], deviation: 1 };
+  const rule = { size, padding, mean: [120, 120, 120], deviation: 1 };
   yield {
     layer: 'pictures',
     kernel: 'uint8 to fp32, mean',

@@ -4,14 +4,6 @@
 
 import { UsageError } from './errors.ts';
 
-/** Zero rows and columns added around a picture before a convolution. */
-export interface Padding {
-  readonly top: number;
-  readonly bottom: number;
-  readonly left: number;
-  readonly right: number;
-}
-
 /** A convolution, its ReLU, and what follows it: LRN, then overlapping max pooling (paper, sections 3.1, 3.3, 3.4). */
 export interface ConvSpec {
   readonly kind: 'conv';
@@ -20,7 +12,8 @@ export interface ConvSpec {
   readonly kernels: number;
   readonly kernelSize: number;
   readonly stride: number;
-  readonly padding: Padding;
+  /** `same`: zeros all around, so that a stride of 1 keeps height and width; `valid`: none. */
+  readonly padding: 'same' | 'valid';
   /** Sees the maps of both towers (a crossing) instead of its own tower's only. */
   readonly crosses: boolean;
   readonly responseNorm: boolean;
@@ -44,6 +37,8 @@ export interface NetworkSpec {
   readonly name: string;
   /** Pictures are square: this many pixels a side, three channels. */
   readonly inputSize: number;
+  /** Rows and columns of zeros added at the bottom and on the right, after the mean is subtracted (docs/adr/0002-input-padding.md). */
+  readonly inputPadding: number;
   readonly convs: readonly ConvSpec[];
   readonly denses: readonly DenseSpec[];
 }
@@ -56,49 +51,36 @@ export const responseNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75 } as c
 
 export const inputChannels = 3;
 
-const noPadding: Padding = { top: 0, bottom: 0, left: 0, right: 0 };
-
-function evenPadding(pixels: number): Padding {
-  return { top: pixels, bottom: pixels, left: pixels, right: pixels };
-}
-
+/** What tells the presets apart; everything else about their eight layers is the paper's. */
 interface Widths {
-  readonly convs: readonly [number, number, number, number, number];
+  readonly name: string;
+  readonly inputSize: number;
+  readonly inputPadding: number;
+  readonly conv1: { readonly kernelSize: number; readonly stride: number };
+  /** Of conv1 to conv5, both towers together. */
+  readonly kernels: readonly [number, number, number, number, number];
+  /** Units of fc6 and of fc7, both towers together. */
   readonly hidden: number;
 }
 
-function eightLayers(
-  name: string,
-  inputSize: number,
-  widths: Widths,
-  conv1: { kernelSize: number; stride: number; padding: Padding },
-): NetworkSpec {
-  const [c1, c2, c3, c4, c5] = widths.convs;
-  const small = { kernelSize: 3, stride: 1, padding: evenPadding(1), responseNorm: false } as const;
+function eightLayers({ name, inputSize, inputPadding, conv1, kernels, hidden }: Widths): NetworkSpec {
+  const [k1, k2, k3, k4, k5] = kernels;
+  const normedAndPooled = { kind: 'conv', crosses: false, responseNorm: true, pool: true } as const;
+  const small = { kind: 'conv', kernelSize: 3, stride: 1, padding: 'same', responseNorm: false } as const;
   return {
     name,
     inputSize,
+    inputPadding,
     convs: [
-      { kind: 'conv', name: 'conv1', kernels: c1, ...conv1, crosses: false, responseNorm: true, pool: true, paperBias: 0 },
-      {
-        kind: 'conv',
-        name: 'conv2',
-        kernels: c2,
-        kernelSize: 5,
-        stride: 1,
-        padding: evenPadding(2),
-        crosses: false,
-        responseNorm: true,
-        pool: true,
-        paperBias: 1,
-      },
-      { kind: 'conv', name: 'conv3', kernels: c3, ...small, crosses: true, pool: false, paperBias: 0 },
-      { kind: 'conv', name: 'conv4', kernels: c4, ...small, crosses: false, pool: false, paperBias: 1 },
-      { kind: 'conv', name: 'conv5', kernels: c5, ...small, crosses: false, pool: true, paperBias: 1 },
+      { name: 'conv1', kernels: k1, ...normedAndPooled, ...conv1, padding: 'valid', paperBias: 0 },
+      { name: 'conv2', kernels: k2, ...normedAndPooled, kernelSize: 5, stride: 1, padding: 'same', paperBias: 1 },
+      { name: 'conv3', kernels: k3, ...small, crosses: true, pool: false, paperBias: 0 },
+      { name: 'conv4', kernels: k4, ...small, crosses: false, pool: false, paperBias: 1 },
+      { name: 'conv5', kernels: k5, ...small, crosses: false, pool: true, paperBias: 1 },
     ],
     denses: [
-      { kind: 'dense', name: 'fc6', units: widths.hidden, hidden: true, paperBias: 1 },
-      { kind: 'dense', name: 'fc7', units: widths.hidden, hidden: true, paperBias: 1 },
+      { kind: 'dense', name: 'fc6', units: hidden, hidden: true, paperBias: 1 },
+      { kind: 'dense', name: 'fc7', units: hidden, hidden: true, paperBias: 1 },
       { kind: 'dense', name: 'fc8', units: 'classes', hidden: false, paperBias: 0 },
     ],
   };
@@ -106,39 +88,33 @@ function eightLayers(
 
 /** The networks that `--network` knows. All have the paper's eight layers and its crossings. */
 export const networks = {
-  /** The paper's. Its 224 pixels give 55 positions of an 11x11 kernel only with 3 more columns and rows (docs/adr/0002-input-padding.md). */
-  alexnet: eightLayers(
-    'alexnet',
-    224,
-    { convs: [96, 256, 384, 384, 256], hidden: 4096 },
-    {
-      kernelSize: 11,
-      stride: 4,
-      padding: { top: 0, bottom: 3, left: 0, right: 3 },
-    },
-  ),
+  /** The paper's. */
+  alexnet: eightLayers({
+    name: 'alexnet',
+    inputSize: 224,
+    inputPadding: 3,
+    conv1: { kernelSize: 11, stride: 4 },
+    kernels: [96, 256, 384, 384, 256],
+    hidden: 4096,
+  }),
   /** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
-  compact: eightLayers(
-    'compact',
-    67,
-    { convs: [24, 64, 96, 96, 64], hidden: 512 },
-    {
-      kernelSize: 11,
-      stride: 4,
-      padding: noPadding,
-    },
-  ),
+  compact: eightLayers({
+    name: 'compact',
+    inputSize: 67,
+    inputPadding: 0,
+    conv1: { kernelSize: 11, stride: 4 },
+    kernels: [24, 64, 96, 96, 64],
+    hidden: 512,
+  }),
   /** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
-  tiny: eightLayers(
-    'tiny',
-    51,
-    { convs: [8, 16, 24, 24, 16], hidden: 32 },
-    {
-      kernelSize: 5,
-      stride: 2,
-      padding: noPadding,
-    },
-  ),
+  tiny: eightLayers({
+    name: 'tiny',
+    inputSize: 51,
+    inputPadding: 0,
+    conv1: { kernelSize: 5, stride: 2 },
+    kernels: [8, 16, 24, 24, 16],
+    hidden: 32,
+  }),
 } as const satisfies Record<string, NetworkSpec>;
 
 export type NetworkName = keyof typeof networks;
@@ -184,12 +160,14 @@ export function planNetwork(spec: NetworkSpec, classes: number): NetworkPlan {
   if (!Number.isInteger(classes) || classes < 2) {
     throw new UsageError(`a network needs at least 2 classes, not ${String(classes)}`);
   }
-  let shape: MapShape = { height: spec.inputSize, width: spec.inputSize, channels: inputChannels };
+  const side = spec.inputSize + spec.inputPadding;
+  let shape: MapShape = { height: side, width: side, channels: inputChannels };
   const convs = spec.convs.map((conv): ConvPlan => {
-    const { kernelSize, stride, padding } = conv;
+    const { kernelSize, stride } = conv;
+    const padding = conv.padding === 'same' ? kernelSize - 1 : 0;
     const maps: MapShape = {
-      height: windows(shape.height + padding.top + padding.bottom, kernelSize, stride, conv.name),
-      width: windows(shape.width + padding.left + padding.right, kernelSize, stride, conv.name),
+      height: windows(shape.height + padding, kernelSize, stride, conv.name),
+      width: windows(shape.width + padding, kernelSize, stride, conv.name),
       channels: half(conv.kernels, conv.name),
     };
     const output: MapShape = conv.pool

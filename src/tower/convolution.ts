@@ -10,13 +10,12 @@ import tf from '@tensorflow/tfjs-node-gpu';
 /** The map of one convolution layer; stride and padding come from its table row. */
 export function convolution(spec: Pick<ConvSpec, 'stride' | 'padding'>): LinearMap {
   const { stride, padding } = spec;
-  const { top, bottom, left, right } = padding;
-  const isPadded = top + bottom + left + right > 0;
   const attributes: Attribute[] = [
     float32,
     attribute.int('strides', [1, stride, stride, 1]),
-    attribute.string('padding', isPadded ? 'EXPLICIT' : 'VALID'),
-    attribute.int('explicit_paddings', isPadded ? [0, 0, top, bottom, left, right, 0, 0] : []),
+    // Explicit paddings would do as well, but with them TensorFlow takes slower kernels for the gradients (docs/performance.md).
+    attribute.string('padding', padding.toUpperCase()),
+    attribute.int('explicit_paddings', []),
     attribute.string('data_format', 'NHWC'),
     attribute.bool('use_cudnn_on_gpu', true),
     attribute.int('dilations', [1, 1, 1, 1]),

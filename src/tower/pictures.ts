@@ -1,4 +1,5 @@
-// From the wire to the first layer, on the device: uint8 pixels [N,H,W,C] become fp32 pictures [N,S,S,3] without their mean colour.
+// From the wire to the first layer, on the device: uint8 pixels [N,H,W,C] become fp32 pictures [N,S,S,3] without their mean colour, and
+// zeros are added at the bottom and on the right where the network asks for them.
 // Small pictures are enlarged here (bilinear), and grey ones repeated to three channels: they travel at their own size.
 
 import { inputChannels } from '../spec/network.ts';
@@ -7,8 +8,9 @@ import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
 export interface PictureRule {
-  /** S, the network's input size. */
+  /** Of the network's input, without and with its padding. */
   readonly size: number;
+  readonly padding: number;
   /** Per channel of the data, in 0..255. */
   readonly mean: readonly number[];
   /** What pixels are divided by after the mean is subtracted; 1 leaves them as they are (the paper's way). */
@@ -26,23 +28,43 @@ export interface Pixels {
 
 const resizeAttributes = [float32, attribute.bool('align_corners', false), attribute.bool('half_pixel_centers', true)];
 
-/** Gives pictures [N,S,S,3]. */
+/** Gives pictures [N,S+P,S+P,3] for a network of S pixels with P more of padding. */
 export function preparePictures(pixels: Pixels, rule: PictureRule): Tensor {
   return tf.tidy(() => {
-    const { count, height, width, channels } = pixels;
-    const row = height * width * channels;
-    const raw = uploadPixels(pixels.bytes, [count, row]);
-    // One row of means as long as a picture: broadcasting along a last axis of 1 or 3 would not vectorise.
-    const mean = Float32Array.from({ length: row }, (_, i) => rule.mean[i % channels] ?? 0);
-    let centred: Tensor = tf.sub(raw, tf.tensor2d(mean, [1, row]));
-    if (rule.deviation !== 1) centred = tf.mul(centred, 1 / rule.deviation);
-    let pictures: Tensor = tf.reshape(centred, [count, height, width, channels]);
+    const { size, padding } = rule;
+    const { count, height, width, channels, bytes } = pixels;
+    const isFullSize = height === size && width === size;
+    // Pictures of full size are padded as bytes, a quarter of the traffic; the mean of a padded place is zero, so it stays zero.
+    const padded = isFullSize ? padding : 0;
+    const shape = [count, height + padded, width + padded, channels] as const;
+    const raw = uploadPixels(bytes, [count, height, width, channels], padded);
+    let pictures = tf.reshape(tf.sub(tf.reshape(raw, [count, -1]), meanRow(pixels, rule, padded)), [...shape]);
+    if (rule.deviation !== 1) pictures = tf.mul(pictures, 1 / rule.deviation);
     if (channels === 1)
       pictures = tf.concat(
         Array.from({ length: inputChannels }, () => pictures),
         3,
       );
-    if (height === rule.size && width === rule.size) return pictures;
-    return runOp('ResizeBilinear', resizeAttributes, [pictures, tf.tensor1d([rule.size, rule.size], 'int32')]);
+    if (isFullSize) return pictures;
+    const enlarged = runOp('ResizeBilinear', resizeAttributes, [pictures, tf.tensor1d([size, size], 'int32')]);
+    return padding === 0
+      ? enlarged
+      : tf.pad(enlarged, [
+          [0, 0],
+          [0, padding],
+          [0, padding],
+          [0, 0],
+        ]);
   });
+}
+
+/** The mean of every place of a picture, as one row: broadcasting along a last axis of 1 or 3 would not vectorise. */
+function meanRow({ height, width, channels }: Pixels, { mean }: PictureRule, padding: number): Tensor {
+  const row = new Float32Array((height + padding) * (width + padding) * channels);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      for (let c = 0; c < channels; c++) row[(y * (width + padding) + x) * channels + c] = mean[c] ?? 0;
+    }
+  }
+  return tf.tensor2d(row, [1, row.length]);
 }

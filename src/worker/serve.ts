@@ -104,6 +104,7 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
     config,
     pictures: {
       size: networks[config.network].inputSize,
+      padding: networks[config.network].inputPadding,
       mean: assignment.mean,
       deviation: config.pixels === 'standardized' ? meanOf(assignment.deviation) : 1,
     },

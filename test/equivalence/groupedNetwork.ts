@@ -62,17 +62,10 @@ function forward(
 }
 
 function convolve(x: tf.Tensor4D, w: tf.Tensor4D, { stride, padding }: ConvSpec, groups: 1 | 2): tf.Tensor4D {
-  const { top, bottom, left, right } = padding;
-  const padded: tf.Tensor4D = tf.pad(x, [
-    [0, 0],
-    [top, bottom],
-    [left, right],
-    [0, 0],
-  ]);
-  if (groups === 1) return tf.conv2d(padded, w, stride, 'valid');
-  const inputs = halves(padded);
+  if (groups === 1) return tf.conv2d(x, w, stride, padding);
+  const inputs = halves(x);
   return tf.concat(
-    halves(w).map((kernels, group) => tf.conv2d(inputs[group]!, kernels, stride, 'valid')),
+    halves(w).map((kernels, group) => tf.conv2d(inputs[group]!, kernels, stride, padding)),
     3,
   );
 }

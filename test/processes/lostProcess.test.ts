@@ -119,9 +119,7 @@ describe('somebody who never comes', () => {
     const coordinator = stage.coordinator({ 'join-timeout': 1 });
     const address = await coordinator.address();
     expect(await coordinator.exit()).toBe(3);
-    expect(coordinator.lastLine).toBe(
-      `coordinator: no worker for towers 0 and 1 joined at ${address}, after waiting 1 s`,
-    );
+    expect(coordinator.lastLine).toBe(`coordinator: no worker for towers 0 and 1 joined at ${address}, after waiting 1 s`);
   });
 
   test('a coordinator with one worker names the tower that is missing, and the worker ends with it', async ({ stage }) => {

@@ -84,13 +84,21 @@ export class Stage {
 
   /** Starts `coordinator start` for a short run that listens at a free port and writes into the folder `run`. */
   coordinator(flags: Flags = {}): Command {
-    const all = { ...shortRun, 'run-dir': 'run', ...(flags['local'] === undefined ? { bind: 'tcp://127.0.0.1:0' } : {}), ...flags };
+    const all = {
+      ...shortRun,
+      'run-dir': 'run',
+      ...(flags['local'] === undefined ? { bind: 'tcp://127.0.0.1:0' } : {}),
+      ...flags,
+    };
     return this.start(process.execPath, [scripts.coordinator, 'start', ...asArguments(all)]);
   }
 
   /** Starts `worker --cpu --threads 1`. */
   worker(flags: Flags = {}): Command {
-    return this.start(process.execPath, [scripts.worker, ...asArguments({ cpu: true, threads: 1, 'join-timeout': 30, ...flags })]);
+    return this.start(process.execPath, [
+      scripts.worker,
+      ...asArguments({ cpu: true, threads: 1, 'join-timeout': 30, ...flags }),
+    ]);
   }
 
   /** Starts a coordinator and its two workers, three commands. */
@@ -110,7 +118,9 @@ export class Stage {
   }
 
   modelHash(runDir = 'run'): string {
-    return createHash('sha256').update(readFileSync(join(this.path(runDir), 'model.safetensors'))).digest('hex');
+    return createHash('sha256')
+      .update(readFileSync(join(this.path(runDir), 'model.safetensors')))
+      .digest('hex');
   }
 
   /** The whole lines of metrics.jsonl; none before it is there. */

@@ -32,7 +32,7 @@ describe('alexnet with 1000 classes', () => {
       ...[input, maps, output].map(({ height, width, channels }) => `${height}x${width}x${channels}`),
     ]);
     expect(maps).toEqual([
-      ['conv1', '224x224x3', '55x55x48', '27x27x48'],
+      ['conv1', '227x227x3', '55x55x48', '27x27x48'],
       ['conv2', '27x27x48', '27x27x128', '13x13x128'],
       ['conv3', '13x13x128', '13x13x192', '13x13x192'],
       ['conv4', '13x13x192', '13x13x192', '13x13x192'],
@@ -91,12 +91,12 @@ describe('a table that cannot be built is refused by the name of its layer', () 
     { problem: 'an odd number of kernels', spec: alexnetWith('conv4', { kernels: 385 }), words: /conv4 has 385 kernels/ },
     {
       problem: 'a kernel larger than its input',
-      spec: alexnetWith('conv2', { kernelSize: 32 }),
-      words: /conv2: a window of 32 .* 31$/,
+      spec: alexnetWith('conv2', { kernelSize: 32, padding: 'valid' }),
+      words: /conv2: a window of 32 .* 27$/,
     },
     {
       problem: 'maps too small to pool',
-      spec: alexnetWith('conv5', { kernelSize: 14 }),
+      spec: alexnetWith('conv5', { kernelSize: 12, padding: 'valid' }),
       words: /conv5's pooling: a window of 3 does not fit an input of 2/,
     },
     {

@@ -83,12 +83,7 @@ const convolutions = fc
     kernels: fc.integer({ min: 1, max: 6 }),
     kernelSize: fc.integer({ min: 1, max: 5 }),
     stride: fc.integer({ min: 1, max: 3 }),
-    padding: fc.record({
-      top: fc.integer({ min: 0, max: 2 }),
-      bottom: fc.integer({ min: 0, max: 2 }),
-      left: fc.integer({ min: 0, max: 2 }),
-      right: fc.integer({ min: 0, max: 2 }),
-    }),
+    padding: fc.constantFrom('same', 'valid'),
   })
   .map(({ pictures, height, width, channels, kernels, kernelSize, stride, padding }): CrossingCase => ({
     map: convolution({ stride, padding }),
@@ -101,7 +96,7 @@ const denses = fc
   .map(([pictures, inputs, units]): CrossingCase => ({ map: dense, x: [pictures, inputs], w: [inputs, units] }));
 
 const conv3 = {
-  map: convolution({ stride: 1, padding: { top: 1, bottom: 1, left: 1, right: 1 } }),
+  map: convolution({ stride: 1, padding: 'same' }),
   x: [2, 5, 5, 4],
   w: [3, 3, 4, 6],
 };

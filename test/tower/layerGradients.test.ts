@@ -39,8 +39,6 @@ const linearStep = 1 / 4;
 /** The error of a central difference falls with h squared, that of rounding grows with 1 / h; both are below 2e-4 here. */
 const smoothStep = 1 / 64;
 
-const padding = { top: 0, bottom: 3, left: 1, right: 2 };
-
 function linearLayer(
   map: LinearMap,
   shapes: readonly (readonly number[])[],
@@ -91,21 +89,13 @@ const inverted = { rate: 0.25, form: 'inverted' } as const;
 
 const layers: readonly LayerUnderTest[] = [
   {
-    layer: 'convolution 5x5, stride 2, padded unevenly',
-    ...linearLayer(convolution({ stride: 2, padding }), [[2, 9, 8, 3], [5, 5, 3, 4], [4]]),
-    tfjs: ([x, w, b]) =>
-      tf.add(
-        tf.conv2d(tf.pad(x as tf.Tensor4D, [[0, 0], [0, 3], [1, 2], [0, 0]]), w as tf.Tensor4D, 2, 'valid'), // prettier-ignore
-        b!,
-      ),
+    layer: 'convolution 5x5, stride 2',
+    ...linearLayer(convolution({ stride: 2, padding: 'valid' }), [[2, 12, 11, 3], [5, 5, 3, 4], [4]]),
+    tfjs: ([x, w, b]) => tf.add(tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 2, 'valid'), b!),
   },
   {
     layer: 'convolution 3x3, padded by 1',
-    ...linearLayer(convolution({ stride: 1, padding: { top: 1, bottom: 1, left: 1, right: 1 } }), [
-      [2, 5, 6, 6],
-      [3, 3, 6, 8],
-      [8],
-    ]),
+    ...linearLayer(convolution({ stride: 1, padding: 'same' }), [[2, 5, 6, 6], [3, 3, 6, 8], [8]]),
     tfjs: ([x, w, b]) => tf.add(tf.conv2d(x as tf.Tensor4D, w as tf.Tensor4D, 1, 'same'), b!),
   },
   {

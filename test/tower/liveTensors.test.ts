@@ -132,7 +132,10 @@ test.each([
 ])('preparing pictures of $channels channels leaves the pictures alone', ({ channels, size }) => {
   const before = liveTensors();
   const bytes = new Uint8Array(2 * 28 * 28 * channels).fill(7);
-  const pictures = preparePictures({ count: 2, height: 28, width: 28, channels, bytes }, { size, mean: [1, 2, 3], deviation: 2 });
+  const pictures = preparePictures(
+    { count: 2, height: 28, width: 28, channels, bytes },
+    { size, padding: 3, mean: [1, 2, 3], deviation: 2 },
+  );
   expect(liveTensors()).toBe(before + 1);
   pictures.dispose();
 });
