@@ -18,14 +18,24 @@ import type { StartOptions } from './startRun.ts';
 const defaultBind = 'tcp://127.0.0.1:5570';
 
 const startFlags = {
-  config: { type: 'string', requiresArg: true, group: 'This command:', describe: 'YAML or JSON file with the fields below; flags win over it' },
+  config: {
+    type: 'string',
+    requiresArg: true,
+    group: 'This command:',
+    describe: 'YAML or JSON file with the fields below; flags win over it',
+  },
   bind: {
     type: 'string',
     requiresArg: true,
     group: 'This command:',
     describe: 'Where to listen for workers; port 0 takes a free one [default: tcp://127.0.0.1:5570; with --local a free port]',
   },
-  'run-dir': { type: 'string', requiresArg: true, group: 'This command:', describe: "Folder for the run's files [default: runs/<date-time>]" },
+  'run-dir': {
+    type: 'string',
+    requiresArg: true,
+    group: 'This command:',
+    describe: "Folder for the run's files [default: runs/<date-time>]",
+  },
   local: {
     type: 'string',
     choices: ['cpu', 'gpu'] as const,
@@ -40,7 +50,12 @@ const startFlags = {
     group: 'This command:',
     describe: 'CPU threads of each worker of --local cpu [default: half of the cores]',
   },
-  'one-process': { type: 'boolean', implies: 'local', group: 'This command:', describe: 'With --local: both towers in one worker process' },
+  'one-process': {
+    type: 'boolean',
+    implies: 'local',
+    group: 'This command:',
+    describe: 'With --local: both towers in one worker process',
+  },
   'loader-threads': {
     type: 'number',
     requiresArg: true,

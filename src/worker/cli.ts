@@ -44,7 +44,11 @@ function parseArguments() {
         default: 60,
         describe: 'Seconds to wait for the coordinator and the other worker',
       },
-      'peer-address': { type: 'string', requiresArg: true, describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0' },
+      'peer-address': {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0',
+      },
     })
     .example('$0 --gpu 0', 'a tower on GPU 0, coordinator on this machine')
     .example('$0 --gpu 1 --tower 1 --coordinator tcp://10.0.0.5:5570', 'tower 1 on GPU 1 of another machine')

@@ -7,7 +7,6 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 
@@ -18,7 +17,8 @@ export interface RunResult {
   readonly tensors: Readonly<Record<string, string>>;
 }
 
-type Command = 'coordinator' | 'worker';
+/** Twenty times what a run takes, and less than a test may. */
+const longestMs = 90_000;
 
 /** A folder that `removeFolder` deletes; short, for a socket's path has at most 107 characters. */
 export function makeFolder(): string {
@@ -32,7 +32,7 @@ export function removeFolder(folder: string): void {
 /** `coordinator start --local cpu`: one command that starts its own workers, one thread each. */
 export async function runLocally(runDir: string, flags: readonly string[]): Promise<RunResult> {
   const local = ['--local', 'cpu', '--threads', '1', '--bind', 'tcp://127.0.0.1:0'];
-  await succeed('coordinator', start('coordinator', ['start', ...local, '--run-dir', runDir, ...flags]));
+  await new Command('coordinator', ['start', ...local, '--run-dir', runDir, ...flags]).success;
   return readResult(runDir);
 }
 
@@ -42,39 +42,43 @@ export async function runSeparately(
   { bind, peer }: { bind: string; peer: string },
   flags: readonly string[],
 ): Promise<RunResult> {
-  const coordinator = start('coordinator', ['start', '--bind', bind, '--run-dir', runDir, ...flags]);
-  const coordinated = succeed('coordinator', coordinator);
-  const address = await Promise.race([wordAfter(coordinator, 'listening at '), coordinated.then(() => 'nowhere')]);
-  const join = ['--cpu', '--threads', '1', '--coordinator', address];
+  const coordinator = new Command('coordinator', ['start', '--bind', bind, '--run-dir', runDir, ...flags]);
+  const address = await Promise.race([coordinator.says(/(?<=listening at )\S+(?=\n)/), coordinator.success.then(() => 'none')]);
+  const common = ['--cpu', '--threads', '1', '--coordinator', address];
   const workers = [
-    start('worker', [...join, '--tower', '1']),
-    start('worker', [...join, '--tower', '0', '--peer-address', peer]),
+    new Command('worker', [...common, '--tower', '1']),
+    new Command('worker', [...common, '--tower', '0', '--peer-address', peer]),
   ];
-  await Promise.all([coordinated, ...workers.map((worker) => succeed('worker', worker))]);
+  await Promise.all([coordinator, ...workers].map(({ success }) => success));
   return readResult(runDir);
 }
 
-function start(command: Command, args: readonly string[]): ChildProcess {
-  const script = fileURLToPath(new URL(`../../dist/src/${command}/cli.js`, import.meta.url));
-  return spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-}
+/** A command that runs, and is killed where it outlives its test. */
+class Command {
+  /** Rejects with what was said where the exit code is not 0. */
+  readonly success: Promise<void>;
+  readonly #child: ChildProcess;
+  #output = '';
 
-/** Waits for the end, and throws what was said where the exit code is not 0. */
-async function succeed(command: Command, child: ChildProcess): Promise<void> {
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  const [code] = (await once(child, 'close')) as [number | null];
-  if (code !== 0) throw new Error(`${command} ended with ${String(code)}:\n${output}`);
-}
-
-/** The rest of the first line that holds `text`, up to a space. */
-async function wordAfter({ stdout }: ChildProcess, text: string): Promise<string> {
-  if (stdout === null) throw new Error('the command has no output');
-  for await (const line of createInterface(stdout)) {
-    const at = line.indexOf(text);
-    if (at >= 0) return line.slice(at + text.length).split(' ')[0]!;
+  constructor(name: 'coordinator' | 'worker', args: readonly string[]) {
+    const script = fileURLToPath(new URL(`../../dist/src/${name}/cli.js`, import.meta.url));
+    const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'pipe'], timeout: longestMs });
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
+    this.#child = child;
+    this.success = once(child, 'close').then(([code]: unknown[]) => {
+      if (code !== 0) throw new Error(`${name} ended with ${String(code)}:\n${this.#output}`);
+    });
   }
-  throw new Error(`the command never said '${text}'`);
+
+  /** Waits until the output so far matches. */
+  says(pattern: RegExp): Promise<string> {
+    return new Promise((resolve) => {
+      this.#child.stdout?.on('data', () => {
+        const found = pattern.exec(this.#output);
+        if (found !== null) resolve(found[0]);
+      });
+    });
+  }
 }
 
 const recordSchema = z.object({ kind: z.enum(['step', 'eval']), loss: z.number() });

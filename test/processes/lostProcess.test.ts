@@ -47,8 +47,12 @@ describe('a worker that stops answering', () => {
     await stage.signalRealWorker(1, 'SIGSTOP');
     expect(await coordinator.exit(2000 + soonMs)).toBe(3);
     expect(performance.now() - stopped).toBeGreaterThan(1500);
-    expect(coordinator.lastLine).toMatch(/^coordinator: .*step \d+.*tower 1/);
+    expect(coordinator.lastLine).toMatch(
+      /^coordinator: step \d+: no '\w+' from tower 1 \(.+\), which does not answer, last heard /,
+    );
+    expect(coordinator.lastLine).not.toContain('tower 0');
     expect(await workers[0].exit(soonMs)).toBe(3);
+    expect(workers[0].lastLine).toContain('tower 1');
     // Nobody can stop it but who started it: told twice, its command takes the stopped process along.
     workers[1].signal('SIGTERM');
     await workers[1].said(/once more/);
@@ -63,7 +67,8 @@ describe('a worker that stops answering', () => {
     await stage.reached(3);
     await stage.signalRealWorker(0, 'SIGSTOP');
     expect(await coordinator.exit(2000 + 3000 + soonMs)).toBe(3);
-    expect(coordinator.lastLine).toMatch(/^coordinator: .*step \d+.*tower 0/);
+    expect(coordinator.lastLine).toMatch(/^coordinator: step \d+: no '\w+' from tower 0 /);
+    expect(coordinator.lastLine).not.toContain('tower 1');
     await stage.expectEmpty();
   });
 

@@ -34,10 +34,6 @@ export const endless = 1_000_000;
 
 const markVariable = 'CROSSTOWER_TEST_STAGE';
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const scripts = {
-  coordinator: join(root, 'dist/src/coordinator/cli.js'),
-  worker: join(root, 'dist/src/worker/cli.js'),
-};
 
 /** A test with a stage of its own, which must be empty again at its end. */
 export const test = base.extend<{ stage: Stage }>({
@@ -64,6 +60,11 @@ export interface ProcessView {
 
 export class Stage {
   readonly folder = mkdtempSync(join(tmpdir(), 'crosstower-processes-'));
+  readonly scripts = {
+    coordinator: join(root, 'dist/src/coordinator/cli.js'),
+    worker: join(root, 'dist/src/worker/cli.js'),
+    launcher: join(root, 'scripts/cluster-launch.sh'),
+  };
   readonly #mark = randomUUID();
 
   /** A path in a folder that goes away with the stage. */
@@ -84,21 +85,31 @@ export class Stage {
 
   /** Starts `coordinator start` for a short run that listens at a free port and writes into the folder `run`. */
   coordinator(flags: Flags = {}): Command {
-    const all = {
-      ...shortRun,
-      'run-dir': 'run',
-      ...(flags['local'] === undefined ? { bind: 'tcp://127.0.0.1:0' } : {}),
-      ...flags,
-    };
-    return this.start(process.execPath, [scripts.coordinator, 'start', ...asArguments(all)]);
+    const isLocal = flags['local'] !== undefined;
+    return this.#node(this.scripts.coordinator, [
+      'start',
+      ...this.startArguments({ ...(isLocal ? {} : { bind: 'tcp://127.0.0.1:0' }), ...flags }),
+    ]);
+  }
+
+  /** What `coordinator start` gets for a short run. */
+  startArguments(flags: Flags): string[] {
+    return asArguments({ ...shortRun, 'run-dir': 'run', ...flags });
   }
 
   /** Starts `worker --cpu --threads 1`. */
   worker(flags: Flags = {}): Command {
-    return this.start(process.execPath, [
-      scripts.worker,
-      ...asArguments({ cpu: true, threads: 1, 'join-timeout': 30, ...flags }),
-    ]);
+    return this.#node(this.scripts.worker, workerArguments(flags));
+  }
+
+  /** The same commands, as a shell takes them. */
+  commandLine(command: 'coordinator' | 'worker', flags: Flags): string {
+    const args = command === 'coordinator' ? ['start', ...this.startArguments(flags)] : workerArguments(flags);
+    return [process.execPath, this.scripts[command], ...args].map((arg) => `'${arg}'`).join(' ');
+  }
+
+  #node(script: string, args: readonly string[]): Command {
+    return this.start(process.execPath, [script, ...args]);
   }
 
   /** Starts a coordinator and its two workers, three commands. */
@@ -110,11 +121,10 @@ export class Stage {
   }
 
   /** Runs one training to its end, both workers started by the coordinator, and gives the hash of the model's file. */
-  async trainedModel(flags: Flags): Promise<string> {
-    const name = `model-${randomUUID()}`;
-    const coordinator = this.coordinator({ local: 'cpu', threads: 1, ...flags, 'run-dir': name });
+  async trainedModel(flags: Flags, runDir = `model-${randomUUID()}`): Promise<string> {
+    const coordinator = this.coordinator({ local: 'cpu', threads: 1, ...flags, 'run-dir': runDir });
     expect(await coordinator.exit(60_000), coordinator.output).toBe(0);
-    return this.modelHash(name);
+    return this.modelHash(runDir);
   }
 
   modelHash(runDir = 'run'): string {
@@ -165,9 +175,9 @@ export class Stage {
     process.kill((await this.realWorker(tower)).pid, signal);
   }
 
-  /** Every process has ended by itself, or is about to: the last ones get three seconds. */
-  async expectEmpty(): Promise<void> {
-    const deadline = performance.now() + 3000;
+  /** Every process has ended by itself, or is about to. */
+  async expectEmpty(withinMs = 3000): Promise<void> {
+    const deadline = performance.now() + withinMs;
     while (this.processes().length > 0 && performance.now() < deadline) await sleep(20);
     expect(this.processes(), 'processes that were left behind').toEqual([]);
   }
@@ -303,6 +313,10 @@ function asArguments(flags: Flags): string[] {
   return Object.entries(flags)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => (value === true ? `--${name}` : `--${name}=${value!}`));
+}
+
+function workerArguments(flags: Flags): string[] {
+  return asArguments({ cpu: true, threads: 1, 'join-timeout': 30, ...flags });
 }
 
 function towerOf(args: readonly string[]): string | undefined {
