@@ -54,7 +54,7 @@ export const runConfigSchema = z.strictObject({
   dropoutForm: z.enum(['paper', 'inverted']).default('paper').meta({
     description: 'Scale the outputs at test time (paper, section 4.2), or in training',
   }),
-  microBatch: count.default(32).meta({
+  microBatch: count.default(64).meta({
     description:
       'Pictures that go through the convolutions at a time, so that feature maps stay in cache; the step stays one of --batch',
   }),
