@@ -61,13 +61,13 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
   try {
     return await serveUntilDismissed(socket, inbox, options);
   } catch (error) {
-    const dismissed = error instanceof Dismissed ? error : await dismissalBehind(error, inbox);
-    if (dismissed !== undefined) {
+    const reason = await reasonBehind(error, inbox);
+    if (reason instanceof Dismissed) {
       socket.send({ type: 'bye', step: 0 });
-      options.log(dismissed.message);
-      return dismissed.exitCode;
+      options.log(reason.message);
+      return reason.exitCode;
     }
-    const failure = explained(error);
+    const failure = explained(reason);
     socket.send({ type: 'failed', step: 0, exitCode: exitCodeOf(failure), message: failure.message.slice(0, 4000) });
     throw failure;
   } finally {
@@ -76,12 +76,11 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
   }
 }
 
-/** A broken link to the other tower mostly has a reason that the coordinator knows and is about to tell. */
-async function dismissalBehind(error: unknown, inbox: Inbox): Promise<Dismissed | undefined> {
-  if (exitCodeOf(error) !== exitCodes.peerLost) return undefined;
+/** A broken link to the other tower mostly has a reason: one that the coordinator is about to tell, or that the coordinator is gone. */
+async function reasonBehind(error: unknown, inbox: Inbox): Promise<unknown> {
+  if (exitCodeOf(error) !== exitCodes.peerLost) return error;
   await Promise.race([inbox.ended, sleep(explanationMs)]);
-  const reason: unknown = inbox.signal.reason;
-  return reason instanceof Dismissed ? reason : undefined;
+  return inbox.signal.aborted ? inbox.signal.reason : error;
 }
 
 async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: ServeOptions): Promise<never> {

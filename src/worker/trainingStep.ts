@@ -72,8 +72,10 @@ export async function trainingStep(
     socket.send({ type: 'gradients', step, tower: tower.index, loss, squaredNorm, finite, top1: scores.top1, ms: computedMs });
   });
 
-  const reported = performance.now();
+  const working = performance.now();
   whileWaiting();
+  const reported = performance.now();
+  const preparedMs = reported - working;
   const decision = await inbox.take(['decision'], {
     ms: 1000 * config.stepTimeout,
     what: `the decision on step ${String(step)}`,
@@ -90,7 +92,7 @@ export async function trainingStep(
 
   seats.forEach((seat, i) => {
     const exchangeWait = seat.tower.exchangeWaitMs - at(waitedBefore, i);
-    const compute = Math.max(0, computedMs - exchangeWait);
+    const compute = Math.max(0, computedMs - exchangeWait) + preparedMs;
     socket.send({
       type: 'stepDone',
       step,
