@@ -2,6 +2,7 @@
 
 import type { RunConfig } from '../spec/config.ts';
 import { learningRateAt, stepsPerEpoch, totalSteps } from '../spec/schedule.ts';
+import type { ToCoordinator } from '../protocol/messages.ts';
 import type { DataSource } from '../data/batch.ts';
 import { decide } from './decision.ts';
 import { evaluationItems, feed, isEvaluated, workItems } from './feed.ts';
@@ -61,41 +62,23 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     const done = (await group.collect('stepDone', step)).map(({ header }) => header);
     stepsDone = step;
 
-    const count = batchCount(step, config, data.counts.train);
     const seconds = (now() - before) / 1000;
     before = now();
-    const [report] = reports;
-    const loss = report?.loss ?? NaN;
-    const top1 = (report?.top1 ?? 0) / count;
-    const epoch = Math.floor((step - 1) / stepsPerEpoch(config, data.counts.train)) + 1;
-    const imagesPerSecond = count / seconds;
-    rates.push(imagesPerSecond);
-    bytesPerStep = done.reduce((sum, { bytesSent }) => sum + bytesSent, 0);
-    const ms = done.map((header) => header.ms);
-    folder.record({
-      kind: 'step',
-      step,
-      epoch,
-      loss,
-      top1,
-      learningRate,
-      imagesPerSecond,
-      verdict: decision.verdict,
-      scale: decision.scale,
-      bytesExchanged: bytesPerStep,
-      ms,
-    });
+    const record = stepRecord(step, reports, done, { config, trainCount: data.counts.train, seconds });
+    rates.push(record.imagesPerSecond);
+    bytesPerStep = record.bytesExchanged;
+    folder.record({ kind: 'step', ...record, learningRate, verdict: decision.verdict, scale: decision.scale });
     if (decision.verdict === 'skip') progress.say(`step ${String(step)}: loss or gradient not finite, skipped by all towers`);
-    const exchangeWait = Math.max(...ms.map((part) => part.exchangeWait)) / (1000 * seconds);
-    progress.step({ epoch, step, totalSteps: lastStep, loss, top1, learningRate, imagesPerSecond, exchangeWait });
+    const exchangeWait = Math.max(...record.ms.map((part) => part.exchangeWait)) / (1000 * seconds);
+    progress.step({ ...record, totalSteps: lastStep, learningRate, exchangeWait });
 
     if (isEvaluated(step, config, { trainCount: data.counts.train, lastStep })) {
       const evaluated = await evaluate(step, options);
       if (evaluated === undefined) break;
       scores = evaluated;
-      folder.record({ kind: 'eval', step, epoch, ...scores });
+      folder.record({ kind: 'eval', step, epoch: record.epoch, ...scores });
       progress.say(
-        `epoch ${String(epoch)}  test top-1 ${percent(scores.top1)}  top-5 ${percent(scores.top5)}  loss ${scores.loss.toFixed(3)}`,
+        `epoch ${String(record.epoch)}  test top-1 ${percent(scores.top1)}  top-5 ${percent(scores.top5)}  loss ${scores.loss.toFixed(3)}`,
       );
       before = now();
     }
@@ -120,10 +103,29 @@ async function evaluate(step: number, { config, data, group, stop }: TrainingOpt
   return { loss: loss / count, top1: top1 / count, top5: top5 / count };
 }
 
-function batchCount(step: number, config: RunConfig, trainCount: number): number {
+type Header<K extends ToCoordinator['type']> = Extract<ToCoordinator, { type: K }>;
+
+/** What metrics.jsonl says of a step. */
+function stepRecord(
+  step: number,
+  reports: readonly Header<'gradients'>[],
+  done: readonly Header<'stepDone'>[],
+  { config, trainCount, seconds }: { config: RunConfig; trainCount: number; seconds: number },
+) {
   const steps = stepsPerEpoch(config, trainCount);
   const inEpoch = (step - 1) % steps;
-  return Math.min(config.batch, trainCount - inEpoch * config.batch);
+  const count = Math.min(config.batch, trainCount - inEpoch * config.batch);
+  // Both towers hold the same logits: tower 0 speaks for both.
+  const [report] = reports;
+  return {
+    step,
+    epoch: Math.floor((step - 1) / steps) + 1,
+    loss: report?.loss ?? NaN,
+    top1: (report?.top1 ?? 0) / count,
+    imagesPerSecond: count / seconds,
+    bytesExchanged: done.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+    ms: done.map((header) => header.ms),
+  };
 }
 
 function median(values: readonly number[]): number {

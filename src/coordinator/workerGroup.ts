@@ -135,7 +135,7 @@ export class WorkerGroup {
     this.#isDraining = false;
   }
 
-  /** The run cannot go on. The first reason counts, but one that says who is to blame replaces one that only says what broke. */
+  /** The run cannot go on: every wait ends, now and later, with the first reason. */
   fail(reason: Error): void {
     this.#failure ??= reason;
     for (const wait of this.#waits) wait.reject(this.#failure);

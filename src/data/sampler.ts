@@ -3,6 +3,7 @@
 
 import type { RunConfig } from '../spec/config.ts';
 import { randomKey, randomPermutation } from '../spec/random.ts';
+import { stepsPerEpoch } from '../spec/schedule.ts';
 
 export interface SamplerOptions {
   readonly seed: number;
@@ -20,11 +21,6 @@ export interface SampledBatch {
   readonly indices: Uint32Array;
 }
 
-/** Steps of an epoch. */
-export function batchesPerEpoch(count: number, batch: number): number {
-  return Math.ceil(count / batch);
-}
-
 /** The order of an epoch's pictures: a permutation of 0..count-1 keyed by seed and epoch, or as they lie. */
 export function epochOrder({ seed, shuffle, count }: Omit<SamplerOptions, 'batch'>, epoch: number): Uint32Array {
   if (shuffle === 'none') return Uint32Array.from({ length: count }, (_, i) => i);
@@ -37,7 +33,7 @@ export function epochOrder({ seed, shuffle, count }: Omit<SamplerOptions, 'batch
  */
 export function createSampler(options: SamplerOptions): (step: number) => SampledBatch {
   const { count, batch } = options;
-  const steps = batchesPerEpoch(count, batch);
+  const steps = stepsPerEpoch(options, count);
   let remembered: { readonly epoch: number; readonly order: Uint32Array } | undefined;
   return (step) => {
     const epoch = Math.floor(step / steps);

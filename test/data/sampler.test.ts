@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { batchesPerEpoch, createSampler, epochOrder } from '../../src/data/sampler.ts';
+import { createSampler, epochOrder } from '../../src/data/sampler.ts';
+import { stepsPerEpoch } from '../../src/spec/schedule.ts';
 import type { SamplerOptions } from '../../src/data/sampler.ts';
 
 const anyOptions: fc.Arbitrary<SamplerOptions> = fc.record({
@@ -17,7 +18,7 @@ describe('the sampler', () => {
     fc.assert(
       fc.property(anyOptions, fc.nat(5), (options, epoch) => {
         const batchAt = createSampler(options);
-        const steps = batchesPerEpoch(options.count, options.batch);
+        const steps = stepsPerEpoch(options, options.count);
         const batches = Array.from({ length: steps }, (_, i) => batchAt(epoch * steps + i));
         expect(batches.every((sampled) => sampled.epoch === epoch)).toBe(true);
         expect(batches.slice(0, -1).every(({ indices }) => indices.length === options.batch)).toBe(true);
