@@ -6,6 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
+import type { TowerIndex } from '../spec/layout.ts';
 
 const workerCommand = fileURLToPath(new URL('../worker/cli.js', import.meta.url));
 /** Longer than a worker that was told to stop takes to free its memory; one that waits for a coordinator has nobody to tell it. */
@@ -14,15 +15,22 @@ const graceMs = 3000;
 export interface LocalWorker {
   /** For messages: `tower 0`. */
   readonly name: string;
+  readonly towers: readonly TowerIndex[];
   readonly args: readonly string[];
   readonly logPath: string;
+}
+
+/** A worker's process that ended before it should. */
+interface Death {
+  readonly worker: LocalWorker;
+  readonly error: CrosstowerError;
 }
 
 export class LocalWorkers {
   readonly #children: { readonly worker: LocalWorker; readonly child: ChildProcess; readonly ended: Promise<void> }[] = [];
   #isStopping = false;
-  #death: CrosstowerError | undefined;
-  #tell: ((error: CrosstowerError) => void) | undefined;
+  #death: Death | undefined;
+  #tell: ((death: Death) => void) | undefined;
 
   /** Starts the workers. */
   constructor(workers: readonly LocalWorker[]) {
@@ -37,15 +45,12 @@ export class LocalWorkers {
       const ended = new Promise<void>((resolve) => {
         child.once('exit', (code, signal) => {
           resolve();
-          this.#die(deathOf(worker, code, signal));
+          this.#die({ worker, error: deathOf(worker, code, signal) });
         });
         child.once('error', (error) => {
           resolve();
-          this.#die(
-            new CrosstowerError(exitCodes.bug, `${worker.name}: its process could not be started: ${error.message}`, {
-              cause: error,
-            }),
-          );
+          const message = `${worker.name}: its process could not be started: ${error.message}`;
+          this.#die({ worker, error: new CrosstowerError(exitCodes.bug, message, { cause: error }) });
         });
       });
       this.#children.push({ worker, child, ended });
@@ -53,7 +58,7 @@ export class LocalWorkers {
   }
 
   /** `tell` hears of the first worker that ends before it should, also when that was before this call. */
-  onDeath(tell: (error: CrosstowerError) => void): void {
+  onDeath(tell: (death: Death) => void): void {
     this.#tell = tell;
     if (this.#death !== undefined) tell(this.#death);
   }
@@ -73,10 +78,10 @@ export class LocalWorkers {
     clearTimeout(timer);
   }
 
-  #die(error: CrosstowerError): void {
+  #die(death: Death): void {
     if (this.#isStopping || this.#death !== undefined) return;
-    this.#death = error;
-    this.#tell?.(error);
+    this.#death = death;
+    this.#tell?.(death);
   }
 }
 

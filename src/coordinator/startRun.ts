@@ -7,7 +7,7 @@ import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { networks, planNetwork } from '../spec/network.ts';
-import { parameterCount } from '../spec/layout.ts';
+import { parameterCount, towers } from '../spec/layout.ts';
 import { totalSteps } from '../spec/schedule.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { cacheFolder } from '../data/fashionMnist.ts';
@@ -71,6 +71,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
   const local = new LocalWorkers(
     options.localWorkers.map(({ tower, args }) => ({
       name: tower === 'both' ? 'towers 0 and 1' : `tower ${tower}`,
+      towers: tower === 'both' ? towers : [tower === '0' ? 0 : 1],
       args: ['--coordinator', socket.address, '--tower', tower, ...args],
       logPath: folder.workerLog(tower),
     })),
@@ -108,8 +109,8 @@ async function runWithData(
     packageVersion,
   };
   const group = new WorkerGroup(socket, { ...facts, peerAddress: peerAddressFor(socket.address) }, say);
-  local.onDeath((error) => {
-    group.fail(error);
+  local.onDeath(({ worker, error }) => {
+    group.failProcess(worker.towers, error);
   });
   try {
     const steps = totalSteps(config, data.counts.train);

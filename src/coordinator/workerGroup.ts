@@ -142,6 +142,13 @@ export class WorkerGroup {
     this.#waits.clear();
   }
 
+  /** The run cannot go on, for the process of these towers has ended: the error is completed by what was last heard of it. */
+  failProcess(which: readonly TowerIndex[], error: CrosstowerError): void {
+    const member = this.#members.find((candidate) => candidate.towers.some((tower) => which.includes(tower)));
+    const heard = member === undefined ? '' : `, last heard ${member.lastHeard}`;
+    this.fail(new CrosstowerError(error.exitCode, `${error.message}${heard}`, { cause: error }));
+  }
+
   /** Sends everybody home with an exit code. */
   dismiss(exitCode: ExitCode, reason: string): void {
     this.broadcast({ type: 'stop', step: 0, exitCode, reason: reason.slice(0, 4000) });
