@@ -6,17 +6,22 @@ import tf from '@tensorflow/tfjs-node-gpu';
 import { sizeOf, towerParameters } from '../src/spec/layout.ts';
 import type { ParameterBlock } from '../src/spec/layout.ts';
 import type { ConvPlan, DensePlan, MapShape, NetworkPlan } from '../src/spec/network.ts';
+import { rectified } from '../src/tower/activation.ts';
+import type { Activation } from '../src/tower/activation.ts';
 import { convolution } from '../src/tower/convolution.ts';
 import { chooseKernels } from '../src/tower/kernels.ts';
 import { addBias, biasGradient, dense } from '../src/tower/linearMap.ts';
 import type { LinearMap } from '../src/tower/linearMap.ts';
 import { portableMaxPool, workspaceMaxPool } from '../src/tower/maxPool.ts';
 import type { MaxPool } from '../src/tower/maxPool.ts';
+import {
+  composedNormalisedActivation,
+  hasNativeNormalisedActivation,
+  nativeNormalisedActivation,
+} from '../src/tower/normalisedActivation.ts';
 import { Parameters } from '../src/tower/parameters.ts';
 import { preparePictures } from '../src/tower/pictures.ts';
-import { reluBackward, reluForward } from '../src/tower/relu.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../src/tower/responseNorm.ts';
-import type { ResponseNorm } from '../src/tower/responseNorm.ts';
 import { dispose } from '../src/tower/tensorflow.ts';
 import type { Tensor } from '../src/tower/tensorflow.ts';
 
@@ -72,11 +77,15 @@ function* convCases({ spec, input, maps, output }: ConvPlan, batch: number, isFi
   dispose(x, w);
 
   const activation = randomMaps(batch, maps);
-  yield* biasCases(layer, activation);
-  yield* reluCases(layer, activation);
   if (spec.responseNorm) {
-    yield* normCases(layer, 'norm, banded', bandedResponseNorm(maps.channels), activation, 1);
-    yield* normCases(layer, 'norm, portable', portableResponseNorm(maps.channels), activation, 0);
+    const hasNative = hasNativeNormalisedActivation();
+    const banded = composedNormalisedActivation(bandedResponseNorm(maps.channels));
+    const portable = composedNormalisedActivation(portableResponseNorm(maps.channels));
+    if (hasNative) yield* activationCases(layer, 'bias, relu, norm: native', nativeNormalisedActivation(), activation, 1);
+    yield* activationCases(layer, 'bias, relu, norm: banded', banded, activation, hasNative ? 0 : 1);
+    yield* activationCases(layer, 'bias, relu, norm: portable', portable, activation, 0);
+  } else {
+    yield* activationCases(layer, 'bias, relu', rectified, activation, 1);
   }
   if (spec.pool) {
     const hasWorkspace = chooseKernels().maxPool === workspaceMaxPool;
@@ -93,8 +102,8 @@ function* denseCases({ spec, inputFeatures, units }: DensePlan, batch: number): 
   yield* mapCases(spec.name, dense, { x, w, flops, isFirst: false, timesInStep: spec.hidden ? 2 : 1 });
   dispose(x, w);
   const activation = positiveHalf([batch, units]);
-  yield* biasCases(spec.name, activation);
-  if (spec.hidden) yield* reluCases(spec.name, activation);
+  if (spec.hidden) yield* activationCases(spec.name, 'bias, relu', rectified, activation, 1);
+  else yield* biasCases(spec.name, activation);
   activation.dispose();
 }
 
@@ -119,27 +128,27 @@ function* biasCases(layer: string, x: Tensor): Generator<KernelCase> {
   bias.dispose();
 }
 
-function* reluCases(layer: string, x: Tensor): Generator<KernelCase> {
-  yield { layer, kernel: 'relu', work: moved(2, x), timesInStep: 1, run: freed(() => reluForward(x)) };
-  yield { layer, kernel: 'relu gradient', work: moved(3, x), timesInStep: 1, run: freed(() => reluBackward(x, x)) };
-}
-
-function* normCases(layer: string, kernel: string, norm: ResponseNorm, x: Tensor, timesInStep: number): Generator<KernelCase> {
-  const { y, saved } = norm.forward(x);
+function* activationCases(
+  layer: string,
+  kernel: string,
+  activation: Activation,
+  z: Tensor,
+  timesInStep: number,
+): Generator<KernelCase> {
+  const bias = tf.zeros([z.shape.at(-1) ?? 1]);
+  const activated = activation.forward(z, bias);
   const forward = (): void => {
-    const result = norm.forward(x);
-    dispose(result.y, ...result.saved);
+    const { y, saved } = activation.forward(z, bias);
+    dispose(y, ...saved);
   };
-  yield { layer, kernel, work: moved(2, x), timesInStep, run: forward };
-  yield {
-    layer,
-    kernel: `${kernel}, gradient`,
-    work: moved(3, x),
-    timesInStep,
-    run: freed(() => norm.backward(x, x, y, saved)),
+  const backward = (): void => {
+    const { dz, db } = activation.backward(z, activated);
+    dispose(dz, db);
   };
-  dispose(y, ...saved);
-  norm.close();
+  yield { layer, kernel, work: moved(2, z), timesInStep, run: forward };
+  yield { layer, kernel: `${kernel}, gradient`, work: moved(3, z), timesInStep, run: backward };
+  dispose(bias, activated.y, ...activated.saved);
+  activation.close();
 }
 
 function* poolCases(

@@ -1,4 +1,5 @@
-// tfjs-node's binding: the package's own two C++ files, compiled against the libtensorflow in the cache.
+// tfjs-node's binding: the package's own two C++ files, compiled against the libtensorflow in the cache, and a third of ours, which
+// registers two more TensorFlow ops when the binding is loaded (docs/adr/0011-native-kernel.md). Without ours it is slower, and as good.
 // It is kept in the cache, named after everything it is made of, and linked into node_modules, so that `npm ci` costs no
 // compilation. It finds its libraries by $ORIGIN/../../deps/lib, which holds both for the link and for its target:
 //
@@ -8,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { link } from './link.mjs';
-import { run } from './report.mjs';
+import { run, say } from './report.mjs';
 import { stagingFolder } from './staging.mjs';
 import { findTensorflow, tensorflowFolder, tensorflowVersion } from './tensorflow.mjs';
 
@@ -16,6 +17,9 @@ const addon = 'lib/napi-v8/tfjs_binding.node';
 const libraryFolder = 'deps/lib';
 const sources = ['binding/tfjs_backend.cc', 'binding/tfjs_binding.cc'];
 const flags = ['-O2', '-fPIC', '-shared', '-std=c++17', '-DNAPI_VERSION=8', '-w', '-Wl,-rpath,$ORIGIN/../../deps/lib'];
+const kernelSource = 'src/tower/native/normalisedActivation.cc';
+// Square roots and selections without regard to errno and traps become vector instructions; no flag here lets a result change.
+const kernelFlags = ['-O3', '-fPIC', '-std=c++17', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=off', '-w'];
 
 /** The folder of the binding that fits package-lock.json, or undefined. */
 export function findBinding(project, cache, device) {
@@ -34,8 +38,11 @@ export async function buildBinding(project, cache, device, progress) {
 
   const libraries = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'].map((name) => join(tensorflow, 'tensorflow', name));
   const includes = [join(tensorflow, 'tensorflow', 'include'), join(project, 'node_modules/node-api-headers/include'), '.'];
-  const compile = [...flags, ...includes.map((path) => `-I${path}`), ...sources, '-o', join(staging, addon), ...libraries];
+  const include = includes.map((path) => `-I${path}`);
+  const kernel = await compileKernel(project, include, join(staging, 'normalisedActivation.o'));
+  const compile = [...flags, ...include, ...sources, ...kernel, '-o', join(staging, addon), ...libraries];
   await run('g++', compile, { cwd: tfjsFolder(project) });
+  for (const object of kernel) rmSync(object);
 
   progress.detail = 'loading it';
   symlinkSync(join(tensorflow, 'tensorflow'), join(staging, libraryFolder));
@@ -44,6 +51,18 @@ export async function buildBinding(project, cache, device, progress) {
   });
   rmSync(whole, { recursive: true, force: true });
   renameSync(staging, whole);
+}
+
+/** The object file of our own ops, or none where the compiler does not take them. */
+async function compileKernel(project, include, object) {
+  try {
+    await run('g++', ['-c', ...kernelFlags, ...include, join(project, kernelSource), '-o', object]);
+    return [object];
+  } catch (error) {
+    const reason = error.message.split('\n').find((line) => line.includes('error:')) ?? error.message.split('\n', 1)[0];
+    say(`our own kernel does not compile here, and TensorFlow's ops do its work, more slowly: ${reason.trim()}`);
+    return [];
+  }
 }
 
 /** Makes the package in node_modules use the binding in the cache. */
@@ -56,7 +75,8 @@ export function linkBinding(project, cache, device) {
 function bindingFolder(project, cache, device) {
   const { packages } = JSON.parse(readFileSync(join(project, 'package-lock.json'), 'utf8'));
   const madeOf = ['@tensorflow/tfjs-node-gpu', 'node-api-headers'].map((name) => packages[`node_modules/${name}`].integrity);
-  const key = JSON.stringify([tensorflowVersion, basename(tensorflowFolder(cache, device)), flags, madeOf]);
+  const kernel = [kernelFlags, readFileSync(join(project, kernelSource), 'utf8')];
+  const key = JSON.stringify([tensorflowVersion, basename(tensorflowFolder(cache, device)), flags, madeOf, kernel]);
   return join(cache, `binding-${createHash('sha256').update(key).digest('hex').slice(0, 12)}`);
 }
 

@@ -2,7 +2,6 @@
 // dense layers too). Forward is a gather, backward the reduce-scatter that is its transpose.
 // Invariant: what travels is hidden behind the work on the own half, and dx is complete only with the peer's part added.
 
-import { addBias, biasGradient } from './linearMap.ts';
 import type { LinearMap } from './linearMap.ts';
 import { add, dispose } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
@@ -13,20 +12,17 @@ export type Send = (mine: Tensor) => () => Promise<Tensor>;
 export interface CrossingWeights {
   readonly own: Tensor;
   readonly peer: Tensor;
-  readonly bias: Tensor;
 }
 
-/** z = x * own + xPeer * peer + bias; xPeer, the peer's features, is given away with it. */
+/** z = x * own + xPeer * peer; xPeer, the peer's features, is given away with it. */
 export async function gatherForward(
   map: LinearMap,
-  { own, peer, bias }: CrossingWeights,
+  { own, peer }: CrossingWeights,
   x: Tensor,
   send: Send,
 ): Promise<{ z: Tensor; xPeer: Tensor }> {
   const receive = send(x);
-  const ownProduct = map.apply(x, own);
-  const ownPart = addBias(ownProduct, bias);
-  ownProduct.dispose();
+  const ownPart = map.apply(x, own);
   const xPeer = await receive();
   const peerPart = map.apply(xPeer, peer);
   const z = add(ownPart, peerPart);
@@ -41,16 +37,15 @@ export async function reduceScatterBackward(
   { x, xPeer }: { x: Tensor; xPeer: Tensor },
   dz: Tensor,
   send: Send,
-): Promise<{ dx: Tensor; dOwn: Tensor; dPeer: Tensor; dBias: Tensor }> {
+): Promise<{ dx: Tensor; dOwn: Tensor; dPeer: Tensor }> {
   const dxPeer = map.inputGradient(dz, peer, xPeer.shape);
   const receive = send(dxPeer);
   dxPeer.dispose();
   const dxOwn = map.inputGradient(dz, own, x.shape);
   const dOwn = map.weightGradient(x, dz, own.shape);
   const dPeer = map.weightGradient(xPeer, dz, peer.shape);
-  const dBias = biasGradient(dz);
   const dxFromPeer = await receive();
   const dx = add(dxOwn, dxFromPeer);
   dispose(dxOwn, dxFromPeer);
-  return { dx, dOwn, dPeer, dBias };
+  return { dx, dOwn, dPeer };
 }

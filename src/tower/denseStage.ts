@@ -3,6 +3,7 @@
 // Features [N,I] in, units [N,O] out. Invariant as in convStage.ts: a stage owns what it saved.
 
 import type { DensePlan } from '../spec/network.ts';
+import { rectified } from './activation.ts';
 import { gatherForward, reduceScatterBackward } from './crossing.ts';
 import type { CrossingWeights, Send } from './crossing.ts';
 import type { TakeGradient } from './convStage.ts';
@@ -10,7 +11,6 @@ import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from './
 import type { DropoutRule, MaskSource } from './dropout.ts';
 import { dense } from './linearMap.ts';
 import type { Parameters } from './parameters.ts';
-import { reluBackward, reluForward } from './relu.ts';
 import { dispose, picturesOf } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 
@@ -38,7 +38,7 @@ export class DenseStage {
   /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
   async forward(x: Tensor, send: Send, pass: { step: number; training: boolean }): Promise<{ y: Tensor; saved: DenseSaved }> {
     const { z, xPeer } = await gatherForward(dense, this.#weights(), x, send);
-    const activation = reluForward(z);
+    const { y: activation } = rectified.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
     z.dispose();
     if (this.#dropout.rate === 0) return { y: activation.clone(), saved: { x, xPeer, activation, mask: undefined } };
     if (!pass.training) return { y: dropoutAtTest(activation, this.#dropout), saved: { x, xPeer, activation, mask: undefined } };
@@ -53,12 +53,12 @@ export class DenseStage {
     const { name } = this.plan.spec;
     const { x, xPeer, activation, mask } = saved;
     const dActivation = mask === undefined ? dy.clone() : dropoutBackward(dy, mask);
-    const dz = reluBackward(dActivation, activation);
+    const { dz, db } = rectified.backward(dActivation, { y: activation, saved: [] });
+    take(`${name}.bias`, db);
     dispose(dy, dActivation, mask, activation);
-    const { dx, dOwn, dPeer, dBias } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send);
+    const { dx, dOwn, dPeer } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send);
     take(`${name}.weight.own`, dOwn);
     take(`${name}.weight.peer`, dPeer);
-    take(`${name}.bias`, dBias);
     dispose(dz, x, xPeer);
     return dx;
   }
@@ -73,7 +73,6 @@ export class DenseStage {
     return {
       own: this.#parameters.get(`${name}.weight.own`),
       peer: this.#parameters.get(`${name}.weight.peer`),
-      bias: this.#parameters.get(`${name}.bias`),
     };
   }
 }

@@ -1,8 +1,13 @@
 // Which kernels this process computes with, chosen once at start: the fast ones where TensorFlow and the device have them, else the portable.
 // Invariant: both choices compute the same function; test/tower/kernels.test.ts compares them.
 
+import type { Activation } from './activation.ts';
+import {
+  composedNormalisedActivation,
+  hasNativeNormalisedActivation,
+  nativeNormalisedActivation,
+} from './normalisedActivation.ts';
 import { bandedResponseNorm, portableResponseNorm } from './responseNorm.ts';
-import type { ResponseNorm } from './responseNorm.ts';
 import { hasWorkspaceMaxPool, portableMaxPool, workspaceMaxPool } from './maxPool.ts';
 import type { MaxPool } from './maxPool.ts';
 import { deviceInfo } from './tensorflow.ts';
@@ -10,17 +15,24 @@ import tf from '@tensorflow/tfjs-node-gpu';
 
 export interface Kernels {
   readonly maxPool: MaxPool;
-  readonly responseNorm: (channels: number) => ResponseNorm;
+  readonly normalisedActivation: (channels: number) => Activation;
 }
 
 /** TensorFlow's plain ops, on every device. */
-export const portableKernels: Kernels = { maxPool: portableMaxPool, responseNorm: portableResponseNorm };
+export const portableKernels: Kernels = {
+  maxPool: portableMaxPool,
+  normalisedActivation: (channels) => composedNormalisedActivation(portableResponseNorm(channels)),
+};
 
 /** The fastest kernels that work here. */
 export function chooseKernels(): Kernels {
+  const onCpu = deviceInfo().kind === 'cpu';
   return {
-    maxPool: deviceInfo().kind === 'cpu' && probeWorkspaceMaxPool() ? workspaceMaxPool : portableMaxPool,
-    responseNorm: bandedResponseNorm,
+    maxPool: onCpu && probeWorkspaceMaxPool() ? workspaceMaxPool : portableMaxPool,
+    normalisedActivation:
+      onCpu && hasNativeNormalisedActivation()
+        ? () => nativeNormalisedActivation()
+        : (channels) => composedNormalisedActivation(bandedResponseNorm(channels)),
   };
 }
 

@@ -9,6 +9,7 @@ import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from '..
 import { addBias, biasGradient, dense } from '../../src/tower/linearMap.ts';
 import type { LinearMap } from '../../src/tower/linearMap.ts';
 import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
+import { hasNativeNormalisedActivation, nativeNormalisedActivation } from '../../src/tower/normalisedActivation.ts';
 import { Parameters } from '../../src/tower/parameters.ts';
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
@@ -78,6 +79,25 @@ describe.each([
     expectClose(layer.backward(upload(golden.dy), x, y, saved), golden.dx, 2e-6); // A difference of two terms, one a sum of five.
     expectClose(y, golden.y, roundingOfAFew);
     layer.close();
+  });
+});
+
+// The norm is odd: |x| goes to |y|, and a gradient changes its sign where x did. So ReLU and a bias of zero leave the golden numbers as they are.
+describe('response norm, native', () => {
+  test.beforeEach((context) => {
+    context.skip(!hasNativeNormalisedActivation(), 'the binding has no native op');
+  });
+
+  test.each(layerCases('responseNorm'))('$name', (golden) => {
+    const { x, y, dy, dx } = golden;
+    const turned = ({ shape, values }: TensorData): TensorData => ({
+      shape,
+      values: values.map((value, i) => value * Math.sign(x.values[i]!)),
+    });
+    const layer = nativeNormalisedActivation(golden);
+    const activated = layer.forward(upload(turned(x)), tf.zeros(x.shape.slice(-1)));
+    expectClose(layer.backward(upload(turned(dy)), activated).dz, turned(dx), 2e-6);
+    expectClose(activated.y, turned(y), roundingOfAFew);
   });
 });
 

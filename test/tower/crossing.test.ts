@@ -50,8 +50,7 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
   const x = draw('x', xShape);
   const own = draw('own', wShape);
   const peer = draw('peer', wShape);
-  const bias = tf.zeros([wShape.at(-1)!]); // Without it the crossing is linear.
-  const weights = towers.map((tower): CrossingWeights => ({ own: own[tower], peer: peer[tower], bias }));
+  const weights = towers.map((tower): CrossingWeights => ({ own: own[tower], peer: peer[tower] }));
 
   const sends = sendPair('forward');
   const forward = await Promise.all(towers.map((tower) => gatherForward(map, weights[tower]!, x[tower], sends[tower])));
@@ -68,7 +67,7 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
   const y = both(forward.map((one) => one.z));
   const gap = inner(y, both(z)) - inner(both(x), both(backward.map(({ dx }) => dx)));
   const scale = norm(y) * norm(both(z));
-  dispose(...x, ...own, ...peer, bias, ...z);
+  dispose(...x, ...own, ...peer, ...z);
   for (const { z: output, xPeer } of forward) dispose(output, xPeer);
   for (const gradients of backward) dispose(...Object.values(gradients));
   return Math.abs(gap) / scale;
@@ -131,10 +130,9 @@ describe.each([
       towers.map(async (tower) => {
         const own = upload(drawNormal(`own ${tower}`, wShape));
         const peer = upload(drawNormal(`peer ${tower}`, wShape));
-        const bias = upload(drawNormal(`bias ${tower}`, [wShape.at(-1)!]));
-        const { z, xPeer } = await gatherForward(map, { own, peer, bias }, tower === 0 ? x0 : x1, sends[tower]);
+        const { z, xPeer } = await gatherForward(map, { own, peer }, tower === 0 ? x0 : x1, sends[tower]);
         const whole = tower === 0 ? [own, peer] : [peer, own]; // Tower 0's rows come first.
-        const expected = tf.add(map.apply(tf.concat([x0, x1], -1), tf.concat(whole, -2)), bias);
+        const expected = map.apply(tf.concat([x0, x1], -1), tf.concat(whole, -2));
         return { z: valuesOf(z), expected: valuesOf(expected), xPeer: valuesOf(xPeer), peerOf: otherTower(tower) };
       }),
     );

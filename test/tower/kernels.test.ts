@@ -1,16 +1,24 @@
 // The chosen kernels compute the same functions as the portable ones, over random shapes.
 
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import tf from '@tensorflow/tfjs-node-gpu';
+import type { Activation } from '../../src/tower/activation.ts';
 import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import type { Kernels } from '../../src/tower/kernels.ts';
 import { workspaceMaxPool } from '../../src/tower/maxPool.ts';
+import {
+  composedNormalisedActivation,
+  hasNativeNormalisedActivation,
+  nativeNormalisedActivation,
+} from '../../src/tower/normalisedActivation.ts';
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm } from '../../src/tower/responseNorm.ts';
 import { deviceInfo, dispose, upload } from '../../src/tower/tensorflow.ts';
 import { drawNormal, relativeError, valuesOf } from './tensors.ts';
 
 const chosen = chooseKernels();
+const hasNative = deviceInfo().kind === 'cpu' && hasNativeNormalisedActivation();
 
 const shapes = fc.tuple(
   fc.integer({ min: 1, max: 3 }),
@@ -21,6 +29,8 @@ const shapes = fc.tuple(
 
 /** A few float32 operations in another order, on values of the order of 1. */
 const rounding = 1e-6;
+/** Sums of up to 675 values, in another order: 2^-24 times the root of their number is 1.6e-6. */
+const roundingOfSums = 3e-6;
 
 test.runIf(process.arch === 'x64' && deviceInfo().kind === 'cpu')("on an x86 CPU the pooling is oneDNN's", () => {
   expect(chosen.maxPool).toBe(workspaceMaxPool);
@@ -49,29 +59,77 @@ test('max pooling picks the same maxima and sends gradients to the same places',
   );
 });
 
-/** Maps of the given size, and back. */
-function normalise({ responseNorm }: Kernels, xShape: readonly number[], sd: number): { y: Float32Array; dx: Float32Array } {
-  const layer = responseNorm(xShape.at(-1)!);
-  const x = upload(drawNormal('x', xShape, sd));
-  const dy = upload(drawNormal('dy', xShape));
-  const { y, saved } = layer.forward(x);
-  const dx = layer.backward(dy, x, y, saved);
-  dispose(x, dy, ...saved);
+/** Maps of the given size through a kernel that is closed then, and back. */
+function activate(layer: Activation, zShape: readonly number[], sd: number): Record<'y' | 'dz' | 'db', Float32Array> {
+  const [z, b, dy] = [drawNormal('z', zShape, sd), drawNormal('b', zShape.slice(-1), sd), drawNormal('dy', zShape)].map(upload);
+  const activated = layer.forward(z!, b!);
+  const { dz, db } = layer.backward(dy!, activated);
+  dispose(z, b, dy, ...activated.saved);
   layer.close();
-  return { y: valuesOf(y), dx: valuesOf(dx) };
+  return { y: valuesOf(activated.y), dz: valuesOf(dz), db: valuesOf(db) };
 }
 
-test('response norm gives the same maps and gradients, be the maps small or so large that it counts', () => {
-  fc.assert(
-    fc.property(shapes, fc.constantFrom(1, 60), (shape, sd) => {
-      const [fast, portable] = [normalise(chosen, shape, sd), normalise(portableKernels, shape, sd)];
-      expect(relativeError(fast.y, portable.y)).toBeLessThan(rounding);
-      expect(relativeError(fast.dx, portable.dx)).toBeLessThan(rounding);
-    }),
-    { numRuns: 60 },
-  );
+const banded = (channels: number): Activation => composedNormalisedActivation(bandedResponseNorm(channels));
+
+/** The maps' depth: the paper's, shallower than the five neighbours, and no multiple of any vector. */
+const depths = fc.oneof(fc.constantFrom(48, 128), fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 130 }));
+
+describe.each([
+  { kernel: 'banded', make: banded, works: true },
+  { kernel: 'native', make: () => nativeNormalisedActivation(), works: hasNative },
+])('bias, ReLU and response norm, $kernel', ({ kernel, make, works }) => {
+  test.beforeEach((context) => {
+    context.skip(!works, `the binding has no ${kernel} op on this device`);
+  });
+
+  test('give the maps and gradients of the portable ops, be the maps small or so large that the norm counts', () => {
+    fc.assert(
+      fc.property(shapes, depths, fc.constantFrom(1, 60), ([n, height, width], channels, sd) => {
+        const shape = [n, height, width, channels];
+        const fast = activate(make(channels), shape, sd);
+        const portable = activate(portableKernels.normalisedActivation(channels), shape, sd);
+        expect(relativeError(fast.y, portable.y)).toBeLessThan(rounding);
+        expect(relativeError(fast.dz, portable.dz)).toBeLessThan(rounding);
+        expect(relativeError(fast.db, portable.db)).toBeLessThan(roundingOfSums);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('let a NaN through, which the coordinator must hear of', () => {
+    const z = drawNormal('z', [1, 3, 3, 8]);
+    z.values[5] = NaN;
+    const layer = make(8);
+    const activated = layer.forward(upload(z), upload(drawNormal('b', [8])));
+    const { dz } = layer.backward(upload(drawNormal('dy', z.shape)), activated);
+    layer.close();
+    expect(valuesOf(activated.y)[5]).toBeNaN();
+    expect(valuesOf(dz).some(Number.isNaN)).toBe(true);
+  });
 });
 
-test("the banded response norm refuses a beta that is not the paper's", () => {
-  expect(() => bandedResponseNorm(8, { radius: 2, bias: 2, alpha: 1e-4, beta: 1 })).toThrow('0.75');
+describe('the native op', () => {
+  test.beforeEach((context) => {
+    context.skip(!hasNative, 'the binding has no native op on this device');
+  });
+
+  test('is chosen, and keeps one tensor besides y', () => {
+    const { y, saved } = chosen.normalisedActivation(8).forward(tf.ones([1, 2, 2, 8]), tf.ones([8]));
+    expect(saved).toHaveLength(1);
+    dispose(y, ...saved);
+  });
+
+  test('refuses shapes that do not fit, in words', () => {
+    const layer = nativeNormalisedActivation();
+    const [maps, rows, b] = [tf.ones([1, 2, 2, 8]), tf.ones([4, 8]), tf.ones([7])];
+    expect(() => layer.forward(rows, b)).toThrow('[N,H,W,C]');
+    expect(() => layer.forward(maps, b)).toThrow('one value for each');
+    expect(() => layer.backward(rows, { y: maps, saved: [maps] })).toThrow('the shape of a');
+  });
+});
+
+test("the fast response norms refuse a rule that is not the paper's", () => {
+  const rule = { radius: 2, bias: 2, alpha: 1e-4, beta: 1 };
+  expect(() => bandedResponseNorm(8, rule)).toThrow('0.75');
+  expect(() => nativeNormalisedActivation(rule)).toThrow('0.75');
 });

@@ -3,12 +3,18 @@
 import { describe, expect, test } from 'vitest';
 import tf from '@tensorflow/tfjs-node-gpu';
 import type { TensorData } from '../../src/spec/exchange.ts';
+import type { Activation } from '../../src/tower/activation.ts';
 import { convolution } from '../../src/tower/convolution.ts';
 import { dropoutBackward, dropoutForward, trainingMask } from '../../src/tower/dropout.ts';
 import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import type { Kernels } from '../../src/tower/kernels.ts';
 import { addBias, biasGradient, dense } from '../../src/tower/linearMap.ts';
 import type { LinearMap } from '../../src/tower/linearMap.ts';
+import {
+  composedNormalisedActivation,
+  hasNativeNormalisedActivation,
+  nativeNormalisedActivation,
+} from '../../src/tower/normalisedActivation.ts';
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
 import type { ResponseNorm } from '../../src/tower/responseNorm.ts';
@@ -81,6 +87,24 @@ function responseNormLayer(norm: ResponseNorm, rule: { bias: number; alpha: numb
   };
 }
 
+/** Bias, ReLU and response norm; z + b keeps away from zero by more than a step, so that ReLU's corner is not met. */
+function normalisedActivationLayer(
+  layer: Activation,
+  { bias, alpha }: { bias: number; alpha: number },
+): Omit<LayerUnderTest, 'layer'> {
+  const { shape, values } = spacedValues([2, 3, 3, 11]);
+  return {
+    inputs: [{ shape, values: values.map((value) => value / 16) }, drawNormal('b', [11], 1e-3)],
+    forward: ([z, b]) => layer.forward(z!, b!).y,
+    backward([z, b], dy) {
+      const { dz, db } = layer.backward(dy, layer.forward(z!, b!));
+      return [dz, db];
+    },
+    tfjs: ([z, b]) => tf.localResponseNormalization(tf.relu(tf.add<tf.Tensor4D>(z!, b!)), 2, bias, alpha, 0.75),
+    h: 1 / 512,
+  };
+}
+
 const papersNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75, sd: 60 }; // Maps so large that the paper's alpha counts.
 const steepNorm = { ...papersNorm, alpha: 0.5, sd: 1 };
 const mask = upload({ shape: [3, 10], values: Float32Array.from(drawIntegers('mask', 30, 2)) });
@@ -115,6 +139,18 @@ const layers: readonly LayerUnderTest[] = [
   { layer: "response norm, banded, the paper's alpha", ...responseNormLayer(bandedResponseNorm(12), papersNorm) },
   { layer: 'response norm, portable, large alpha', ...responseNormLayer(portableResponseNorm(12, steepNorm), steepNorm) },
   { layer: 'response norm, banded, large alpha', ...responseNormLayer(bandedResponseNorm(12, steepNorm), steepNorm) },
+  {
+    layer: 'bias, ReLU and response norm, composed',
+    ...normalisedActivationLayer(composedNormalisedActivation(bandedResponseNorm(11, steepNorm)), steepNorm),
+  },
+  ...(hasNativeNormalisedActivation()
+    ? [
+        {
+          layer: 'bias, ReLU and response norm, native',
+          ...normalisedActivationLayer(nativeNormalisedActivation(steepNorm), steepNorm),
+        },
+      ]
+    : []),
   { layer: 'max pool, portable', ...maxPoolLayer(portableKernels) },
   { layer: 'max pool, chosen', ...maxPoolLayer(chooseKernels()) },
   {
