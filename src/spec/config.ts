@@ -9,6 +9,8 @@ import type { NetworkName } from './network.ts';
 const networkNames = Object.keys(networks) as [NetworkName, ...NetworkName[]];
 
 const count = z.int().min(1);
+/** Timers take up to 2^31 ms. */
+const seconds = z.number().positive().max(2_000_000);
 const fraction = z.number().min(0).lt(1);
 const rgb = z.tuple([z.number(), z.number(), z.number()]);
 
@@ -66,8 +68,8 @@ export const runConfigSchema = z.strictObject({
   evalBatch: count.default(250).meta({ description: 'Pictures per evaluation batch' }),
   evalEvery: count.default(1).meta({ description: 'Evaluate after every N epochs, and at the end' }),
 
-  joinTimeout: z.number().positive().default(60).meta({ description: 'Seconds to wait for the workers' }),
-  stepTimeout: z.number().positive().default(120).meta({ description: 'Seconds a step may take before the run gives up' }),
+  joinTimeout: seconds.default(60).meta({ description: 'Seconds to wait for the workers' }),
+  stepTimeout: seconds.default(120).meta({ description: 'Seconds a step may take before the run gives up' }),
 });
 
 /** A run's config with every default filled in. */

@@ -66,6 +66,7 @@ export class Stage {
     launcher: join(root, 'scripts/cluster-launch.sh'),
   };
   readonly #mark = randomUUID();
+  readonly #commands: Command[] = [];
 
   /** A path in a folder that goes away with the stage. */
   path(name: string): string {
@@ -80,7 +81,9 @@ export class Stage {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: ownGroup,
     });
-    return new Command(child, [program, ...args].join(' '));
+    const command = new Command(child, [program, ...args].join(' '));
+    this.#commands.push(command);
+    return command;
   }
 
   /** Starts `coordinator start` for a short run that listens at a free port and writes into the folder `run`. */
@@ -150,9 +153,13 @@ export class Stage {
     return this.metrics(runDir).filter((record) => record['kind'] === 'step');
   }
 
-  /** Waits until so many steps have been recorded. */
+  /** Waits until so many steps have been recorded: longer than the commands wait for each other, so that they say what is wrong. */
   async reached(step: number, runDir = 'run'): Promise<void> {
-    await until(`step ${step} in the metrics`, () => this.steps(runDir).length >= step, 60_000);
+    const isReached = (): boolean => this.steps(runDir).length >= step;
+    await until(`step ${step} in the metrics`, isReached, 45_000).catch((error: unknown) => {
+      const outputs = this.#commands.map((command) => command.report);
+      throw new Error(`${String(error)}\n${outputs.join('\n')}`, { cause: error });
+    });
   }
 
   /** The processes of this stage that are alive now. */
@@ -253,6 +260,11 @@ export class Command {
 
   get isRunning(): boolean {
     return !this.#hasEnded;
+  }
+
+  /** What it has said, for the error of a test. */
+  get report(): string {
+    return `${this.#name} (${this.#hasEnded ? 'ended' : 'running'}) said:\n${this.output}`;
   }
 
   /** Waits for a line. */
