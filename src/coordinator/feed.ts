@@ -77,10 +77,12 @@ export async function feed(
     }
     const first = ahead.shift();
     if (first === undefined) return;
-    const { pixels, labels, shape } = await first.batch;
+    const batch = await first.batch;
     await group.takeCredit();
     signal.throwIfAborted();
     const { kind, step, epoch, index } = first.item;
-    group.broadcast({ type: 'batch', kind, step, epoch, index, count: labels.length, ...shape }, batchPayload(labels, pixels));
+    const { labels, shape } = batch;
+    const header = { kind, step, epoch, index, count: labels.length, ...shape, hasColour: batch.colour !== undefined } as const;
+    group.broadcast({ type: 'batch', ...header }, batchPayload(batch));
   }
 }

@@ -6,15 +6,7 @@ import { z } from 'zod';
 import { parseRunConfig, runConfigSchema } from '../spec/config.ts';
 import type { RunConfig } from '../spec/config.ts';
 import { UsageError } from '../spec/errors.ts';
-
-/** A flag as yargs takes it. */
-export interface Flag {
-  readonly group: string;
-  readonly type: 'number' | 'string';
-  readonly requiresArg: true;
-  readonly describe: string;
-  readonly choices?: readonly string[];
-}
+import type { Flag } from './command.ts';
 
 /** What JSON Schema says of one field. */
 interface FieldSchema {
@@ -22,6 +14,7 @@ interface FieldSchema {
   readonly description?: string;
   readonly default?: unknown;
   readonly enum?: readonly string[];
+  readonly items?: { readonly type?: string };
 }
 
 const fields = z.toJSONSchema(runConfigSchema, { io: 'input' }).properties as Readonly<Record<string, FieldSchema>>;
@@ -63,12 +56,13 @@ export function readConfig(file: string | undefined, flags: Readonly<Record<stri
     const value = flags[flagName(field)];
     if (value === undefined) continue;
     if (Array.isArray(value)) throw new UsageError(`--${flagName(field)} was given ${String(value.length)} times`);
-    typed[field] = schema.type === 'array' ? parseNumbers(flagName(field), valueText(value)) : value;
+    typed[field] = schema.type === 'array' ? parseList(flagName(field), valueText(value), schema) : value;
   }
   return parseRunConfig({ ...fromFile, ...typed }, file === undefined ? 'flags' : `${file} and flags`);
 }
 
-function parseNumbers(flag: string, text: string): number[] {
+function parseList(flag: string, text: string, { items }: FieldSchema): (number | string)[] {
+  if (items?.type === 'string') return text.split(',').map((name) => name.trim());
   const numbers = text.split(',').map(Number);
   if (text === '' || numbers.some(Number.isNaN))
     throw new UsageError(`--${flag} takes numbers with commas between, not '${text}'`);

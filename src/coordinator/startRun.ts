@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
-import { networks, planNetwork } from '../spec/network.ts';
+import { networkFor, planNetwork } from '../spec/network.ts';
 import { parameterCount, towers } from '../spec/layout.ts';
 import { totalSteps } from '../spec/schedule.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
@@ -78,7 +78,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
   );
   try {
     const data = await openData(config, {
-      cropSize: networks[config.network].inputSize,
+      cropSize: networkFor(config).inputSize,
       threads: options.loaderThreads,
       cacheFolder: cacheFolder(process.env),
       log: say,
@@ -99,7 +99,7 @@ async function runWithData(
   options: StartOptions & Desk & { socket: CoordinatorSocket; data: DataSource; local: LocalWorkers },
 ): Promise<ExitCode> {
   const { config, data, folder, progress, say, socket, local, now, packageVersion } = options;
-  const plan = planNetwork(networks[config.network], data.classes.length);
+  const plan = planNetwork(networkFor(config), data.classes.length);
   const facts = {
     config,
     classes: plan.classes,

@@ -57,7 +57,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     const reports = (await group.collect('gradients', step)).map(({ header }) => header);
     const learningRate = learningRateAt(config, step - 1, data.counts.train);
     const decision = decide(reports, config, { step, learningRate, skippedBefore });
-    group.broadcast({ type: 'decision', step, ...decision });
+    group.broadcast({ type: 'decision', step, ...decision, snapshot: false });
     skippedBefore = decision.verdict === 'skip' ? skippedBefore + 1 : 0;
     const done = (await group.collect('stepDone', step)).map(({ header }) => header);
     stepsDone = step;

@@ -211,6 +211,7 @@ export class WorkerGroup {
         this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
         break;
       case 'evalResult':
+      case 'predictions':
       case 'weights':
         this.#hear(header.tower, heardKey(header.type, header.step, header.index), message);
         break;
@@ -235,7 +236,7 @@ export class WorkerGroup {
   }
 
   #skip(workerId: string, step: number): void {
-    this.#socket.send(workerId, { type: 'decision', step, verdict: 'skip', learningRate: 0, scale: 1 });
+    this.#socket.send(workerId, { type: 'decision', step, verdict: 'skip', learningRate: 0, scale: 1, snapshot: false });
   }
 
   #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): void {

@@ -13,6 +13,8 @@ export interface Batch {
   readonly pixels: Uint8Array;
   /** Classes in 0..K-1 [N]. */
   readonly labels: Int32Array;
+  /** What is added to the colour of each picture, in 0..255 [N,3] (paper, section 4.1); none for pictures that stay as they are. */
+  readonly colour?: Float32Array;
   readonly shape: PictureShape;
 }
 

@@ -7,7 +7,7 @@ import { runConfigSchema } from '../spec/config.ts';
 import { exitCodes } from '../spec/errors.ts';
 
 /** Raised whenever a header changes: both sides refuse another number and name both. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 const count = z.int().min(0);
 const positive = z.int().min(1);
@@ -106,7 +106,16 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     top5: count,
     count: positive,
   }),
-  /** Answers `sendWeights`, a block a message. */
+  /** Answers `predict` batches, from tower 0: the payload is the probability of every class [count,classes], fp32. */
+  z.strictObject({
+    ...envelope,
+    type: z.literal('predictions'),
+    tower: z.literal(0),
+    index: count,
+    count: positive,
+    classes: positive,
+  }),
+  /** Answers `sendWeights` or a decision with `snapshot`, a block a message. */
   weights,
   /** The worker cannot go on, and will exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('failed'), exitCode, message: text }),
@@ -157,13 +166,16 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
   z.strictObject({
     ...envelope,
     type: z.literal('batch'),
-    kind: z.enum(['train', 'evaluate']),
+    /** `evaluate` is answered by scores, `predict` by `predictions`; both leave the weights alone. */
+    kind: z.enum(['train', 'evaluate', 'predict']),
     epoch: count,
     index: count,
     count: positive,
     height: positive.max(4096),
     width: positive.max(4096),
     channels: z.literal([1, 3]),
+    /** The payload has an RGB offset for each picture (PCA colour, paper, section 4.1). */
+    hasColour: z.boolean(),
   }),
   /** What every tower does with the gradients of this step. */
   z.strictObject({
@@ -173,6 +185,8 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     learningRate: z.number().min(0),
     /** Factor of every gradient: below 1 where the norm is clipped. */
     scale: z.number().min(0),
+    /** Copy weights and velocities after this step, go on, and send the copies as `weights` messages. */
+    snapshot: z.boolean(),
   }),
   z.strictObject({ ...envelope, type: z.literal('sendWeights'), of: parameterValues }),
   /** Say bye and exit with this code. */

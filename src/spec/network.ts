@@ -119,6 +119,21 @@ export const networks = {
 
 export type NetworkName = keyof typeof networks;
 
+/** The fields of a run's config that shape its network. */
+export interface NetworkChoice {
+  readonly network: NetworkName;
+  readonly cropSize?: number | undefined;
+}
+
+/** The network of a run: its table, with what the config changes in it. Throws UsageError where the crop does not fit. */
+export function networkFor({ network, cropSize }: NetworkChoice): NetworkSpec {
+  const spec: NetworkSpec = networks[network];
+  if (cropSize === undefined) return spec;
+  const side = spec.inputSize + spec.inputPadding;
+  if (cropSize > side) throw new UsageError(`crop-size: ${network} sees ${String(side)} pixels a side, not ${String(cropSize)}`);
+  return { ...spec, inputSize: cropSize, inputPadding: side - cropSize };
+}
+
 /** Height, width and channels. */
 export interface MapShape {
   readonly height: number;

@@ -5,7 +5,8 @@ import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
-import { UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { UsageError } from '../spec/errors.ts';
+import { exitWith } from '../spec/exit.ts';
 import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import { checkGpu, listGpus, readSetup, workerEnvironment } from './environment.ts';
@@ -119,14 +120,4 @@ async function main(): Promise<number> {
   });
 }
 
-// A reader that goes away (`| head`) is no reason to stop training.
-process.stdout.on('error', () => undefined);
-main().then(
-  (code) => process.exit(code),
-  (error: unknown) => {
-    const code = exitCodeOf(error);
-    const text = error instanceof Error ? (code === exitCodes.bug ? error.stack : error.message) : String(error);
-    process.stderr.write(`worker: ${text ?? ''}\n`);
-    process.exit(code);
-  },
-);
+exitWith('worker', main);

@@ -9,7 +9,7 @@ import { CrosstowerError, OutOfMemoryError, exitCodeOf, exitCodes } from '../spe
 import type { Exchange } from '../spec/exchange.ts';
 import { towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
-import { networks, planNetwork } from '../spec/network.ts';
+import { networkFor, planNetwork } from '../spec/network.ts';
 import { memoryExchangePair } from '../protocol/memoryExchange.ts';
 import { weightsPayload } from '../protocol/payloads.ts';
 import { WorkerSocket } from '../protocol/workerSocket.ts';
@@ -102,8 +102,8 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
     socket,
     config,
     pictures: {
-      size: networks[config.network].inputSize,
-      padding: networks[config.network].inputPadding,
+      size: networkFor(config).inputSize,
+      padding: networkFor(config).inputPadding,
       mean: assignment.mean,
       deviation: config.pixels === 'standardized' ? meanOf(assignment.deviation) : 1,
     },
@@ -189,7 +189,7 @@ async function joinPeer(
 
 /** The towers of this process, with their weights drawn. */
 function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<TowerIndex, Exchange>): TowerSeat[] {
-  const plan = planNetwork(networks[config.network], classes);
+  const plan = planNetwork(networkFor(config), classes);
   const kernels = chooseKernels();
   return [...exchanges].map(([index, exchange]): TowerSeat => {
     const parameters = new Parameters(towerParameters(plan, index));

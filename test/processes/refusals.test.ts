@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { Packr, Unpackr } from 'msgpackr';
 import { beforeAll, describe, expect } from 'vitest';
 import { Dealer } from 'zeromq';
+import { protocolVersion } from '../../src/protocol/messages.ts';
 import { endless, freeAddress, Stage, test } from './stage.ts';
 
 const steps = 200;
@@ -86,7 +87,7 @@ test('a second coordinator at an address in use is refused, names it, and leaves
 
 /** A hello as a worker sends it, with other values for some fields. */
 function helloOf(fields: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
-  const hello = { version: 1, run: '', generation: 0, step: 0, type: 'hello', packageVersion: '0.1.0' };
+  const hello = { version: protocolVersion, run: '', generation: 0, step: 0, type: 'hello', packageVersion: '0.1.0' };
   return { ...hello, host: 'here', pid: 1, device: 'none', tower: 'auto', ...fields };
 }
 
@@ -121,11 +122,11 @@ function visitFramed(address: string): (() => void)[] {
   const messages: Uint8Array[][] = [
     [randomBytes(100)],
     [Buffer.alloc(0)],
-    [packr.pack({ version: 1 })],
+    [packr.pack({ version: protocolVersion })],
     [packr.pack(helloOf({ type: 'gradients', tower: 0, loss: NaN }))],
     [packr.pack(helloOf({ tower: 7 }))],
     [packr.pack(helloOf({ payload: { bytes: 5, crc: 1 } })), randomBytes(5)],
-    [packr.pack({ version: 1, run: '', generation: 1, step: 3, type: 'tensor', site: 'conv3', phase: 'forward' })],
+    [packr.pack({ version: protocolVersion, run: '', generation: 1, step: 3, type: 'tensor', site: 'conv3', phase: 'forward' })],
     Array.from({ length: 50 }, () => randomBytes(10)),
     [Buffer.alloc(2 * 1024 * 1024)],
   ];

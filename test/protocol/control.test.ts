@@ -13,7 +13,7 @@ import { Dealer, Router } from 'zeromq';
 import { CoordinatorSocket } from '../../src/protocol/coordinatorSocket.ts';
 import { encodeMessage } from '../../src/protocol/frames.ts';
 import { decodeHeader, encodeHeader } from '../../src/protocol/header.ts';
-import { toWorkerSchema } from '../../src/protocol/messages.ts';
+import { protocolVersion, toWorkerSchema } from '../../src/protocol/messages.ts';
 import { batchPayload, readBatchPayload } from '../../src/protocol/payloads.ts';
 import { WorkerSocket } from '../../src/protocol/workerSocket.ts';
 import { PeerLostError, RefusedError, UsageError } from '../../src/spec/errors.ts';
@@ -26,7 +26,11 @@ afterEach(() => {
 
 /** A worker in a process of its own. */
 function startWorker(address: string): ChildProcess {
-  const child = spawn(process.execPath, [fileURLToPath(new URL('helloWorker.mjs', import.meta.url)), address]);
+  const child = spawn(process.execPath, [
+    fileURLToPath(new URL('helloWorker.mjs', import.meta.url)),
+    address,
+    String(protocolVersion),
+  ]);
   bench.onClose(() => child.kill('SIGKILL'));
   return child;
 }
@@ -41,7 +45,10 @@ const batch = {
   height: 224,
   width: 224,
   channels: 3,
+  hasColour: false,
 } as const;
+
+const otherVersion = new RegExp(`protocol ${String(protocolVersion + 1)}, this one ${String(protocolVersion)}`);
 
 describe('a worker and its coordinator', () => {
   //   worker                    coordinator
@@ -68,7 +75,7 @@ describe('a worker and its coordinator', () => {
     });
 
     const pixels = new Uint8Array(20 * 224 * 224 * 3).map((_, i) => i);
-    coordinator.send(workerId, batch, batchPayload(new Int32Array(20).fill(3), pixels));
+    coordinator.send(workerId, batch, batchPayload({ labels: new Int32Array(20).fill(3), pixels }));
     const { message } = await next(worker.events, isOrder('batch'));
     const read = readBatchPayload(message);
     expect(Buffer.from(read.pixels).equals(Buffer.from(pixels))).toBe(true);
@@ -103,10 +110,10 @@ describe('a worker and its coordinator', () => {
       worker.close();
     });
     worker.connect(coordinator.address);
-    await worker.send(encodeHeader({ ...hello, version: 2, run: '', generation: 0, news: true }));
+    await worker.send(encodeHeader({ ...hello, version: protocolVersion + 1, run: '', generation: 0, news: true }));
     const [answer] = await worker.receive();
     expect(decodeHeader(answer ?? new Uint8Array(), toWorkerSchema)).toMatchObject({ type: 'refuse', exitCode: 4 });
-    expect(bench.lines).toEqual([expect.stringMatching(/protocol 2, this one 1/)]);
+    expect(bench.lines).toEqual([expect.stringMatching(otherVersion)]);
   });
 });
 
@@ -229,10 +236,10 @@ describe('a lost coordinator', () => {
 
   test.each([
     ['makes no sense', [Buffer.from('hello')], PeerLostError, /not plain data|behind its end/],
-    ['speaks another version', [encodeHeader({ version: 2, type: 'assign' })], RefusedError, /protocol 2, this one 1/],
+    ['speaks another version', [encodeHeader({ version: protocolVersion + 1, type: 'assign' })], RefusedError, otherVersion],
     [
       'sends a damaged payload',
-      [encodeHeader({ version: 1, run: '', generation: 0, ...batch, payload: { bytes: 1, crc: 1 } }), Buffer.of(7)],
+      [encodeHeader({ version: protocolVersion, run: '', generation: 0, ...batch, payload: { bytes: 1, crc: 1 } }), Buffer.of(7)],
       PeerLostError,
       /damaged on its way .*batch step 1/,
     ],

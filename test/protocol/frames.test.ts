@@ -37,6 +37,7 @@ const batch = {
   height: 2,
   width: 3,
   channels: 3,
+  hasColour: false,
 } as const;
 
 function at(frames: readonly Uint8Array[], index: number): Uint8Array {
@@ -148,14 +149,18 @@ describe('a payload', () => {
   test('of a batch gives labels and pixels back', () => {
     const labels = Int32Array.of(7, -1);
     const pixels = new Uint8Array(2 * 2 * 3 * 3).map((_, i) => i);
-    const read = readBatchPayload(received(2, batchPayload(labels, pixels)));
+    const read = readBatchPayload(received(2, batchPayload({ labels, pixels })));
     expect(read.labels).toEqual(labels);
     expect([...read.pixels]).toEqual([...pixels]);
   });
 
   test('that does not fit its batch is refused', () => {
     const labels = Int32Array.of(7, 8);
-    for (const payload of [[], batchPayload(labels, new Uint8Array(35)), batchPayload(Int32Array.of(1), new Uint8Array(36))]) {
+    for (const payload of [
+      [],
+      batchPayload({ labels, pixels: new Uint8Array(35) }),
+      batchPayload({ labels: Int32Array.of(1), pixels: new Uint8Array(36) }),
+    ]) {
       expect(() => readBatchPayload(received(2, payload))).toThrow(ProtocolError);
     }
   });

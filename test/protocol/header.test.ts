@@ -4,13 +4,13 @@ import fc from 'fast-check';
 import { pack, Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import { decodeHeader, encodeHeader, maxHeaderBytes } from '../../src/protocol/header.ts';
-import { toCoordinatorSchema, toWorkerSchema } from '../../src/protocol/messages.ts';
+import { protocolVersion, toCoordinatorSchema, toWorkerSchema } from '../../src/protocol/messages.ts';
 import type { ToCoordinator } from '../../src/protocol/messages.ts';
 import { ProtocolError, VersionMismatchError } from '../../src/protocol/protocolError.ts';
 import { parseRunConfig } from '../../src/spec/config.ts';
 import { PeerLostError } from '../../src/spec/errors.ts';
 
-const envelope = { version: 1, run: 'r1', generation: 3, step: 12 } as const;
+const envelope = { version: protocolVersion, run: 'r1', generation: 3, step: 12 } as const;
 const credit = { ...envelope, type: 'credit', count: 2 } as const;
 
 /** A hostile header may not hold up the coordinator for longer than this. */
@@ -63,9 +63,11 @@ describe('a header', () => {
   });
 
   test('of another protocol version is told apart from nonsense, with both numbers', () => {
-    const theirs = encodeHeader({ ...credit, version: 2, unknown: true });
+    const theirs = encodeHeader({ ...credit, version: protocolVersion + 1, unknown: true });
     expect(() => decodeHeader(theirs, toCoordinatorSchema)).toThrow(VersionMismatchError);
-    expect(() => decodeHeader(theirs, toCoordinatorSchema)).toThrow(/protocol 2, this one 1/);
+    expect(() => decodeHeader(theirs, toCoordinatorSchema)).toThrow(
+      `protocol ${String(protocolVersion + 1)}, this one ${String(protocolVersion)}`,
+    );
   });
 
   test('beyond 64 KiB is not sent', () => {

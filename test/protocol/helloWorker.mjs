@@ -1,4 +1,4 @@
-// A worker in plain JavaScript that says hello and then waits to be killed: node helloWorker.mjs ADDRESS.
+// A worker in plain JavaScript that says hello and then waits to be killed: node helloWorker.mjs ADDRESS PROTOCOL_VERSION.
 
 import { randomBytes } from 'node:crypto';
 import { Packr } from 'msgpackr';
@@ -7,7 +7,7 @@ import { Dealer } from 'zeromq';
 const socket = new Dealer({ linger: 0, routingId: `worker-${randomBytes(16).toString('hex')}` });
 socket.connect(process.argv[2]);
 const hello = {
-  version: 1,
+  version: Number(process.argv[3]),
   run: '',
   generation: 0,
   step: 0,

@@ -1,0 +1,131 @@
+// `coordinator start`: a training from flags and files to its end.
+
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { UsageError } from '../../spec/errors.ts';
+import { parseFlags } from '../command.ts';
+import type { Command, Flag } from '../command.ts';
+import { configFlags, configInShort, readConfig } from '../options.ts';
+import { startRun } from '../startRun.ts';
+import type { StartOptions } from '../startRun.ts';
+
+/** Where workers look for a coordinator unless told otherwise. */
+const defaultBind = 'tcp://127.0.0.1:5570';
+
+const startFlags = {
+  config: {
+    type: 'string',
+    requiresArg: true,
+    group: 'This command:',
+    describe: 'YAML or JSON file with the fields below; flags win over it',
+  },
+  bind: {
+    type: 'string',
+    requiresArg: true,
+    group: 'This command:',
+    describe: 'Where to listen for workers; port 0 takes a free one [default: tcp://127.0.0.1:5570; with --local a free port]',
+  },
+  'run-dir': {
+    type: 'string',
+    requiresArg: true,
+    group: 'This command:',
+    describe: "Folder for the run's files [default: runs/<date-time>]",
+  },
+  local: {
+    type: 'string',
+    choices: ['cpu', 'gpu'] as const,
+    group: 'This command:',
+    describe: 'Start both workers on this machine as well',
+  },
+  gpus: { type: 'string', requiresArg: true, group: 'This command:', default: '0,1', describe: 'GPUs of --local gpu' },
+  threads: {
+    type: 'number',
+    requiresArg: true,
+    implies: 'local',
+    group: 'This command:',
+    describe: 'CPU threads of each worker of --local cpu [default: half of the cores]',
+  },
+  'one-process': {
+    type: 'boolean',
+    implies: 'local',
+    group: 'This command:',
+    describe: 'With --local: both towers in one worker process',
+  },
+  'loader-threads': {
+    type: 'number',
+    requiresArg: true,
+    group: 'This command:',
+    default: 1,
+    describe: 'Threads that read, crop and flip pictures',
+  },
+} as const satisfies Record<string, Flag>;
+
+const startSchema = z.object({
+  config: z.string().optional(),
+  bind: z.string().optional(),
+  'run-dir': z.string().optional(),
+  local: z.enum(['cpu', 'gpu']).optional(),
+  gpus: z.string(),
+  threads: z.int().min(1).optional(),
+  'one-process': z.boolean().optional(),
+  'loader-threads': z.int().min(1),
+});
+
+function localWorkers(args: z.infer<typeof startSchema>): StartOptions['localWorkers'] {
+  if (args.local === undefined) return [];
+  if (args.local === 'gpu') {
+    const gpus = args.gpus.split(',');
+    const [first, second = first] = gpus;
+    if (first === undefined || second === undefined || !gpus.every((gpu) => /^\d+$/.test(gpu))) {
+      throw new UsageError(`--gpus takes numbers with a comma between, such as 0,1, not '${args.gpus}'`);
+    }
+    if (args['one-process'] === true) return [{ tower: 'both', args: ['--gpu', first] }];
+    return [
+      { tower: '0', args: ['--gpu', first] },
+      { tower: '1', args: ['--gpu', second] },
+    ];
+  }
+  const cores = availableParallelism();
+  if (args['one-process'] === true) return [{ tower: 'both', args: ['--cpu', '--threads', String(args.threads ?? cores)] }];
+  const threads = String(args.threads ?? Math.max(1, Math.floor(cores / 2)));
+  return (['0', '1'] as const).map((tower) => ({ tower, args: ['--cpu', '--threads', threads] }));
+}
+
+/** runs/2026-11-24T06-30-00: sorts by time, and is a legal name everywhere. */
+function defaultRunDir(): string {
+  return join('runs', new Date().toISOString().slice(0, 19).replaceAll(':', '-'));
+}
+
+export const start: Command = {
+  name: 'start',
+  describe: 'Train: wait for two workers, or start them, and run',
+  flags: { ...startFlags, ...configFlags() },
+  examples: [
+    ['start --local cpu --network compact --epochs 5', "both workers on this machine's CPU"],
+    ['start --data fashion-mnist', 'wait for `worker --gpu 0` and `worker --gpu 1`'],
+    ['start --config run.yaml --lr 0.02', 'fields from a file, one of them changed'],
+  ],
+  epilogue:
+    'Exit codes: 0 done, 2 usage, 3 worker lost, 4 refused, 5 data, 6 storage, 7 loss not finite, 8 out of memory,\n75 stopped early by a signal, with the model saved; 130 and 143 after a second signal.',
+
+  run(argv, { output, now, packageVersion, takeSignals }) {
+    const args = parseFlags(startSchema, argv);
+    const config = readConfig(args.config, argv);
+    const say = (line: string): void => {
+      output.write(`${line}\n`);
+    };
+    say(`config: ${configInShort(config)}`);
+    return startRun({
+      config,
+      bind: args.bind ?? (args.local === undefined ? defaultBind : 'tcp://127.0.0.1:0'),
+      runDir: args['run-dir'] ?? defaultRunDir(),
+      localWorkers: localWorkers(args),
+      loaderThreads: args['loader-threads'],
+      packageVersion,
+      output,
+      stop: takeSignals(say),
+      now,
+    });
+  },
+};
