@@ -2,10 +2,11 @@
 const arrows = {
   spec: [],
   data: ['spec'],
+  formats: ['spec'],
   tower: ['spec'],
   protocol: ['spec'],
   worker: ['tower', 'protocol', 'spec'],
-  coordinator: ['data', 'protocol', 'spec'],
+  coordinator: ['data', 'formats', 'protocol', 'spec'],
 };
 
 // Packages that one place alone may import: everything else sees them through that place's own words.

@@ -52,6 +52,10 @@ export function* workItems(
   { firstStep, lastStep }: { firstStep: number; lastStep: number },
 ): Generator<WorkItem> {
   const sample = createSampler({ ...config, count: counts.train });
+  // A run that goes on owes the evaluation of the step it starts from.
+  const from = firstStep - 1;
+  if (from > 0 && isEvaluated(from, config, { trainCount: counts.train, lastStep }))
+    yield* evaluationItems(from, config, counts.test);
   for (let step = firstStep; step <= lastStep; step++) {
     yield { kind: 'train', step, index: 0, ...sample(step - 1) };
     if (isEvaluated(step, config, { trainCount: counts.train, lastStep })) yield* evaluationItems(step, config, counts.test);

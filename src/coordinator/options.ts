@@ -50,6 +50,20 @@ export function configFlags(): Record<string, Flag> {
 
 /** The config from a YAML or JSON file, if any, with the typed flags over it; throws UsageError naming each field that is wrong. */
 export function readConfig(file: string | undefined, flags: Readonly<Record<string, unknown>>): RunConfig {
+  return parseRunConfig(givenFields(file, flags), sourceName(file));
+}
+
+/** As `readConfig`, over the config of a run that goes on. */
+export function changeConfig(before: RunConfig, file: string | undefined, flags: Readonly<Record<string, unknown>>): RunConfig {
+  return parseRunConfig({ ...before, ...givenFields(file, flags) }, sourceName(file));
+}
+
+function sourceName(file: string | undefined): string {
+  return file === undefined ? 'flags' : `${file} and flags`;
+}
+
+/** What somebody has said, unchecked: the file's fields and the typed flags over them. */
+function givenFields(file: string | undefined, flags: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const fromFile = file === undefined ? {} : readConfigFile(file);
   const typed: Record<string, unknown> = {};
   for (const [field, schema] of Object.entries(fields)) {
@@ -58,7 +72,7 @@ export function readConfig(file: string | undefined, flags: Readonly<Record<stri
     if (Array.isArray(value)) throw new UsageError(`--${flagName(field)} was given ${String(value.length)} times`);
     typed[field] = schema.type === 'array' ? parseList(flagName(field), valueText(value), schema) : value;
   }
-  return parseRunConfig({ ...fromFile, ...typed }, file === undefined ? 'flags' : `${file} and flags`);
+  return { ...fromFile, ...typed };
 }
 
 function parseList(flag: string, text: string, { items }: FieldSchema): (number | string)[] {

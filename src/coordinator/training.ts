@@ -4,6 +4,8 @@ import type { RunConfig } from '../spec/config.ts';
 import { learningRateAt, stepsPerEpoch, totalSteps } from '../spec/schedule.ts';
 import type { ToCoordinator } from '../protocol/messages.ts';
 import type { DataSource } from '../data/batch.ts';
+import type { ManifestFacts } from './checkpoint.ts';
+import type { Checkpoints } from './checkpoints.ts';
 import { decide } from './decision.ts';
 import { evaluationItems, feed, isEvaluated, workItems } from './feed.ts';
 import { percent } from './progress.ts';
@@ -16,12 +18,20 @@ export interface TrainingOptions {
   readonly data: DataSource;
   readonly group: WorkerGroup;
   readonly folder: RunFolder;
+  readonly checkpoints: Checkpoints;
   readonly progress: Progress;
-  /** Aborted: finish the step and end. */
+  /** Where the run stands before its first step here. */
+  readonly from: RunState;
+  /** What every checkpoint says beside the state. */
+  readonly facts: Omit<ManifestFacts, keyof RunState | 'metricsBytes'>;
+  /** Aborted: finish the step, save and end. */
   readonly stop: AbortSignal;
   /** Monotonic milliseconds. */
   readonly now: () => number;
 }
+
+/** All that a step depends on beside the towers' weights and velocities. */
+export type RunState = Pick<ManifestFacts, 'step' | 'schedule' | 'skippedBefore' | 'best'>;
 
 export interface TrainingResult {
   readonly stepsDone: number;
@@ -37,30 +47,54 @@ export interface EvaluationScores {
   readonly loss: number;
 }
 
-/** Trains until the config's end or a stop; throws what the workers or the data cannot recover from. */
+/** Trains until the config's end or a stop, and writes what is due; throws what the workers, the data or the disk cannot recover from. */
 export async function train(options: TrainingOptions): Promise<TrainingResult> {
-  const { config, data, group, folder, progress, stop, now } = options;
+  const { config, data, group, folder, checkpoints, progress, facts, stop, now } = options;
   const lastStep = totalSteps(config, data.counts.train);
+  const span = { trainCount: data.counts.train, lastStep };
   const feeding = new AbortController();
-  const fed = feed(workItems(config, data.counts, { firstStep: 1, lastStep }), { data, group, signal: feeding.signal });
+  const items = workItems(config, data.counts, { firstStep: options.from.step + 1, lastStep });
+  const fed = feed(items, { data, group, signal: feeding.signal });
   fed.catch((error: unknown) => {
     if (!feeding.signal.aborted) group.fail(error instanceof Error ? error : new Error(String(error)));
   });
 
+  let state = options.from;
   let scores: EvaluationScores | undefined;
-  let skippedBefore = 0;
   let bytesPerStep = 0;
-  let stepsDone = 0;
   const rates: number[] = [];
+  const score = async (): Promise<boolean> => {
+    if (state.step === 0 || !isEvaluated(state.step, config, span)) return true;
+    const evaluated = await evaluate(state.step, options);
+    if (evaluated === undefined) return false;
+    scores = evaluated;
+    const { step } = state;
+    const epoch = epochOf(step, config, data.counts.train);
+    folder.record({ kind: 'eval', step, epoch, ...scores });
+    progress.say(
+      `epoch ${String(epoch)}  test top-1 ${percent(scores.top1)}  top-5 ${percent(scores.top5)}  loss ${scores.loss.toFixed(3)}`,
+    );
+    if (state.best === undefined || scores.top1 > state.best.top1) {
+      state = { ...state, best: { step, top1: scores.top1 } };
+      checkpoints.markBest(step);
+    }
+    return true;
+  };
+
+  let goesOn = await score();
   let before = now();
-  for (let step = 1; step <= lastStep && !stop.aborted; step++) {
+  while (goesOn && state.step < lastStep) {
+    const step = state.step + 1;
     const reports = (await group.collect('gradients', step)).map(({ header }) => header);
     const learningRate = learningRateAt(config, step - 1, data.counts.train);
-    const decision = decide(reports, config, { step, learningRate, skippedBefore });
-    group.broadcast({ type: 'decision', step, ...decision, snapshot: false });
-    skippedBefore = decision.verdict === 'skip' ? skippedBefore + 1 : 0;
+    const decision = decide(reports, config, { step, learningRate, skippedBefore: state.skippedBefore });
+    // A stop ends the run with the step that is decided on next; an evaluation can be stopped, for the step before it is saved.
+    goesOn = !stop.aborted;
+    const isSaved = !goesOn || isCheckpointed(step, config, span) || isEvaluated(step, config, span);
+    if (isSaved) await checkpoints.settled();
+    group.broadcast({ type: 'decision', step, ...decision, snapshot: isSaved });
     const done = (await group.collect('stepDone', step)).map(({ header }) => header);
-    stepsDone = step;
+    state = { ...state, step, skippedBefore: decision.verdict === 'skip' ? state.skippedBefore + 1 : 0 };
 
     const seconds = (now() - before) / 1000;
     before = now();
@@ -72,19 +106,28 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     const exchangeWait = Math.max(...record.ms.map((part) => part.exchangeWait)) / (1000 * seconds);
     progress.step({ ...record, totalSteps: lastStep, learningRate, exchangeWait });
 
-    if (isEvaluated(step, config, { trainCount: data.counts.train, lastStep })) {
-      const evaluated = await evaluate(step, options);
-      if (evaluated === undefined) break;
-      scores = evaluated;
-      folder.record({ kind: 'eval', step, epoch: record.epoch, ...scores });
-      progress.say(
-        `epoch ${String(record.epoch)}  test top-1 ${percent(scores.top1)}  top-5 ${percent(scores.top5)}  loss ${scores.loss.toFixed(3)}`,
-      );
+    if (isSaved) {
+      folder.syncMetrics();
+      checkpoints.begin({ ...facts, ...state, metricsBytes: folder.metricsBytes }, group.collectSnapshot(step));
+    }
+    if (goesOn && isEvaluated(step, config, span)) {
+      goesOn = await score();
       before = now();
     }
   }
   feeding.abort();
-  return { stepsDone, scores, bytesPerStep, imagesPerSecond: median(rates) };
+  await checkpoints.finish();
+  return { stepsDone: state.step, scores, bytesPerStep, imagesPerSecond: median(rates) };
+}
+
+/** Whether a checkpoint is due after this step: every --checkpoint-every steps, or every epoch. */
+function isCheckpointed(step: number, config: RunConfig, { trainCount }: { trainCount: number }): boolean {
+  return step % (config.checkpointEvery ?? stepsPerEpoch(config, trainCount)) === 0;
+}
+
+/** Counted from 1. */
+function epochOf(step: number, config: RunConfig, trainCount: number): number {
+  return Math.floor((step - 1) / stepsPerEpoch(config, trainCount)) + 1;
 }
 
 /** Scores the test split, whose batches the feed has sent after this step; nothing where the run was stopped meanwhile. */
@@ -119,7 +162,7 @@ function stepRecord(
   const [report] = reports;
   return {
     step,
-    epoch: Math.floor((step - 1) / steps) + 1,
+    epoch: epochOf(step, config, trainCount),
     loss: report?.loss ?? NaN,
     top1: (report?.top1 ?? 0) / count,
     imagesPerSecond: count / seconds,

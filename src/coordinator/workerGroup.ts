@@ -12,7 +12,9 @@ import type { TowerIndex } from '../spec/layout.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { protocolVersion } from '../protocol/messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
+import { weightsPayload } from '../protocol/payloads.ts';
 import type { PictureShape } from '../data/batch.ts';
+import type { InitialState } from './initialState.ts';
 
 /** What the workers are told when they join. */
 export interface RunFacts {
@@ -24,6 +26,8 @@ export interface RunFacts {
   /** Where tower 0 listens for tower 1, unless its own command says otherwise. */
   readonly peerAddress: string;
   readonly packageVersion: string;
+  /** What the towers start from. */
+  readonly state: InitialState;
 }
 
 interface Member {
@@ -62,8 +66,6 @@ export class WorkerGroup {
   readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
   readonly #waits = new Set<Wait>();
   #failure: Error | undefined;
-  /** Steps beyond the last are not wanted any more: their gradients are skipped. */
-  #isDraining = false;
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
@@ -99,7 +101,11 @@ export class WorkerGroup {
   }
 
   /** What every tower says in `kind` at `step` (of batch `index`), in the order of the towers. */
-  async collect<K extends 'gradients' | 'stepDone' | 'evalResult'>(kind: K, step: number, index = 0): Promise<Heard<K>[]> {
+  async collect<K extends 'gradients' | 'stepDone' | 'evalResult' | 'weights'>(
+    kind: K,
+    step: number,
+    index = 0,
+  ): Promise<Heard<K>[]> {
     const key = heardKey(kind, step, index);
     await this.#until(() => this.#heard.get(key)?.size === towers.length, {
       ms: 1000 * this.#facts.config.stepTimeout,
@@ -109,30 +115,15 @@ export class WorkerGroup {
     return this.#takeHeard<K>(key);
   }
 
-  /** The weights or velocities of every block of every tower, handed to `take` as they come. */
-  async collectWeights(
-    of: 'weights' | 'momentum',
-    step: number,
-    take: (tower: TowerIndex, name: string, payload: readonly Uint8Array[]) => void,
-  ) {
-    this.#isDraining = true;
-    // A tower that was quick is beyond the last step already, and waits for a decision.
-    for (const heard of this.#heard.values()) {
-      for (const [tower, { header }] of heard) {
-        const member = this.#members.find((candidate) => candidate.towers.includes(tower));
-        if (member !== undefined && header.type === 'gradients') this.#skip(member.workerId, header.step);
-      }
-    }
-    this.broadcast({ type: 'sendWeights', step, of });
+  /** The state of every tower after a step whose decision asked for it: block by block, each as both towers sent it. */
+  async *collectSnapshot(step: number): AsyncGenerator<Heard<'weights'>[]> {
     let total: number | undefined;
     for (let index = 0; total === undefined || index < total; index++) {
       // Blocks come in the same order from both towers.
-      for (const { header, payload } of await this.#collectBlock(step, index)) {
-        take(header.tower, header.name, payload);
-        total = header.total;
-      }
+      const blocks = await this.collect('weights', step, index);
+      total = blocks[0]?.header.total ?? 0;
+      yield blocks;
     }
-    this.#isDraining = false;
   }
 
   /** The run cannot go on: every wait ends, now and later, with the first reason. */
@@ -152,16 +143,6 @@ export class WorkerGroup {
   /** Sends everybody home with an exit code. */
   dismiss(exitCode: ExitCode, reason: string): void {
     this.broadcast({ type: 'stop', step: 0, exitCode, reason: reason.slice(0, 4000) });
-  }
-
-  async #collectBlock(step: number, index: number): Promise<Heard<'weights'>[]> {
-    const key = heardKey('weights', step, index);
-    await this.#until(() => this.#heard.get(key)?.size === towers.length, {
-      ms: 1000 * this.#facts.config.stepTimeout,
-      whileTraining: true,
-      what: () => `step ${String(step)}: no 'weights' from ${this.#describeSilent(key)}`,
-    });
-    return this.#takeHeard<'weights'>(key);
   }
 
   #takeHeard<K extends Kind>(key: string): Heard<K>[] {
@@ -204,9 +185,6 @@ export class WorkerGroup {
         member.credit += header.count;
         break;
       case 'gradients':
-        this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
-        if (this.#isDraining) this.#skip(workerId, header.step);
-        break;
       case 'stepDone':
         this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
         break;
@@ -233,10 +211,6 @@ export class WorkerGroup {
       this.#heard.set(key, heard);
     }
     heard.set(tower, message);
-  }
-
-  #skip(workerId: string, step: number): void {
-    this.#socket.send(workerId, { type: 'decision', step, verdict: 'skip', learningRate: 0, scale: 1, snapshot: false });
   }
 
   #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): void {
@@ -273,7 +247,7 @@ export class WorkerGroup {
   }
 
   #assign(member: Member, first: TowerIndex): void {
-    const { config, classes, picture, mean, deviation, peerAddress } = this.#facts;
+    const { config, classes, picture, mean, deviation, peerAddress, state } = this.#facts;
     const isBoth = member.towers.length === towers.length;
     this.#socket.send(member.workerId, {
       type: 'assign',
@@ -284,11 +258,26 @@ export class WorkerGroup {
       picture,
       mean: [...mean],
       deviation: [...deviation],
-      state: 'initial',
+      sentBlocks: member.towers.map((tower) => state.blockCount(tower)).reduce((sum, count) => sum + count, 0),
       link: isBoth ? { role: 'none' } : first === 0 ? { role: 'bind', address: peerAddress } : { role: 'connect' },
       peerToken: this.#peerToken,
     });
     if (first === 1 && this.#linkAddress !== undefined) this.#sendPeerAddress(this.#linkAddress);
+    this.#sendState(member).catch((error: unknown) => {
+      this.fail(error instanceof Error ? error : new Error(String(error)));
+    });
+  }
+
+  async #sendState({ workerId, towers: held }: Member): Promise<void> {
+    const { state } = this.#facts;
+    for (const tower of held) {
+      const total = state.blockCount(tower);
+      let index = 0;
+      for await (const { name, of, values } of state.blocks(tower)) {
+        this.#socket.send(workerId, { type: 'weights', step: 0, tower, of, name, index, total }, weightsPayload(values));
+        index++;
+      }
+    }
   }
 
   #linkAddress: string | undefined;

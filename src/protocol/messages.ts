@@ -115,7 +115,7 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     count: positive,
     classes: positive,
   }),
-  /** Answers `sendWeights` or a decision with `snapshot`, a block a message. */
+  /** Answers a decision with `snapshot`: every block's weights, then every block's velocity, a message each. */
   weights,
   /** The worker cannot go on, and will exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('failed'), exitCode, message: text }),
@@ -149,8 +149,8 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     /** Per channel of the pictures, in 0..255. */
     mean: z.array(z.number()).min(1).max(3),
     deviation: z.array(z.number().positive()).min(1).max(3),
-    /** `sent`: weights and momentum of every block follow in `weights` messages; `initial`: draw them. */
-    state: z.enum(['initial', 'sent']),
+    /** So many `weights` messages follow for the towers of this worker; what they do not name is drawn (weights) or zero (velocity). */
+    sentBlocks: count,
     link: peerLink,
     /** Both ends of the link know it, nobody else does. */
     peerToken: z.string().min(16).max(128),
@@ -185,10 +185,9 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     learningRate: z.number().min(0),
     /** Factor of every gradient: below 1 where the norm is clipped. */
     scale: z.number().min(0),
-    /** Copy weights and velocities after this step, go on, and send the copies as `weights` messages. */
+    /** Copy weights and velocities after this step, go on, and send the copies as `weights` messages (docs/adr/0013-checkpoints.md). */
     snapshot: z.boolean(),
   }),
-  z.strictObject({ ...envelope, type: z.literal('sendWeights'), of: parameterValues }),
   /** Say bye and exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('stop'), reason: text, exitCode }),
   /** Answered with pong; finds out whether the worker can be reached at all. */

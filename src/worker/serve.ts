@@ -5,13 +5,13 @@ import { hostname } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExitCode } from '../spec/errors.ts';
-import { CrosstowerError, OutOfMemoryError, exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { CrosstowerError, OutOfMemoryError, PeerLostError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { Exchange } from '../spec/exchange.ts';
-import { towerParameters } from '../spec/layout.ts';
+import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import { memoryExchangePair } from '../protocol/memoryExchange.ts';
-import { weightsPayload } from '../protocol/payloads.ts';
+import { readWeightsPayload } from '../protocol/payloads.ts';
 import { WorkerSocket } from '../protocol/workerSocket.ts';
 import { ZeromqExchange } from '../protocol/zeromqExchange.ts';
 import { keyedMasks } from '../tower/dropout.ts';
@@ -91,6 +91,7 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
 
   const exchanges = await joinPeer(socket, inbox, assignment, options);
   const seats = takeSeats(assignment, exchanges);
+  await loadState(seats, inbox, assignment, joinTimeoutMs);
   socket.send({ type: 'ready', step: 0, tower: assignment.tower });
   await inbox.take(['begin'], { ms: joinTimeoutMs, what: 'the other tower to be ready' });
   socket.send({ type: 'credit', step: 0, count: batchCredit });
@@ -121,26 +122,14 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
   }
 }
 
-/** Batch after batch; what the coordinator asks between two steps goes first. */
+/** Batch after batch. */
 async function takeBatches(context: StepContext): Promise<never> {
   const { inbox, config } = context;
   let prepared: PreparedBatch | undefined;
   for (;;) {
-    const request = inbox.takeNow(['sendWeights']);
-    if (request !== undefined) {
-      sendWeights(request, context);
-      continue;
-    }
     const start = performance.now();
-    if (prepared === undefined) {
-      const next = await inbox.take(['sendWeights', 'batch'], { ms: 1000 * config.stepTimeout, what: 'the next batch' });
-      if (next.header.type === 'sendWeights') {
-        sendWeights(next as Received<'sendWeights'>, context);
-        continue;
-      }
-      prepared = prepareBatch(next as Received<'batch'>, context);
-    }
-    const batch = prepared;
+    const batch =
+      prepared ?? prepareBatch(await inbox.take(['batch'], { ms: 1000 * config.stepTimeout, what: 'the next batch' }), context);
     prepared = undefined;
     const dataWaitMs = performance.now() - start;
     if (batch.header.kind === 'evaluate') {
@@ -209,14 +198,20 @@ function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<Tower
   });
 }
 
-/** Sends every block of every tower here, a message each. */
-function sendWeights({ header }: Received<'sendWeights'>, { socket, seats }: StepContext): void {
-  for (const { tower, parameters } of seats) {
-    for (const [index, { name }] of parameters.blocks.entries()) {
-      const payload = weightsPayload(parameters.save(name, header.of));
-      const total = parameters.blocks.length;
-      socket.send({ type: 'weights', step: header.step, tower: tower.index, of: header.of, name, index, total }, payload);
-    }
+/** Takes the blocks that the coordinator sends over the drawn ones: those of a checkpoint, or pretrained ones. */
+async function loadState(
+  seats: readonly TowerSeat[],
+  inbox: Inbox,
+  { sentBlocks }: Assignment,
+  joinTimeoutMs: number,
+): Promise<void> {
+  for (let received = 0; received < sentBlocks; received++) {
+    const { header, payload } = await inbox.take(['weights'], { ms: joinTimeoutMs, what: 'the weights to start from' });
+    const parameters = seats.find(({ tower }) => tower.index === header.tower)?.parameters;
+    const block = parameters?.blocks.find(({ name }) => name === header.name);
+    if (parameters === undefined || block === undefined)
+      throw new PeerLostError(`the coordinator sent ${header.name} of tower ${String(header.tower)}, which is not held here`);
+    parameters.load(block.name, header.of, readWeightsPayload(payload, sizeOf(block.shape)));
   }
 }
 

@@ -3,9 +3,10 @@
 // A worker holds one tower, or both: then the two passes run side by side and meet at the crossings.
 
 import { performance } from 'node:perf_hooks';
+import { setImmediate } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import type { ParameterBlock } from '../spec/layout.ts';
-import { readBatchPayload } from '../protocol/payloads.ts';
+import { readBatchPayload, weightsPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
 import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
@@ -89,6 +90,7 @@ export async function trainingStep(
     else dispose(...gradients.values());
   });
   const updateMs = performance.now() - updating;
+  if (decision.header.snapshot) sendSnapshot(step, { seats, socket });
 
   seats.forEach((seat, i) => {
     const exchangeWait = seat.tower.exchangeWaitMs - at(waitedBefore, i);
@@ -101,6 +103,25 @@ export async function trainingStep(
       bytesSent: seat.bytesSent() - at(sentBefore, i),
     });
   });
+}
+
+/** Copies the state after a step to the host at once, and sends it a block at a time between what training does meanwhile. */
+function sendSnapshot(step: number, { seats, socket }: Pick<StepContext, 'seats' | 'socket'>): void {
+  const copies = seats.map(({ tower, parameters }) => ({
+    tower: tower.index,
+    blocks: (['weights', 'momentum'] as const).flatMap((of) =>
+      parameters.blocks.map(({ name }) => ({ of, name, values: parameters.save(name, of) })),
+    ),
+  }));
+  void (async () => {
+    for (const index of at(copies, 0).blocks.keys()) {
+      for (const { tower, blocks } of copies) {
+        const { of, name, values } = at(blocks, index);
+        socket.send({ type: 'weights', step, tower, of, name, index, total: blocks.length }, weightsPayload(values));
+      }
+      await setImmediate();
+    }
+  })();
 }
 
 /** Scores one evaluation batch, which it frees. */

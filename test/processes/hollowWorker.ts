@@ -22,8 +22,15 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
   const report = (step: number): void => {
     socket.send({ type: 'gradients', step, tower, loss: 1, squaredNorm: 1, finite: true, top1: 0, ms: 1 });
   };
-  let isSkipped = false;
-  let weightsAskedFor: number | undefined;
+  const sendSnapshot = (step: number): void => {
+    const total = 2 * blocks.length;
+    for (const [i, of] of (['weights', 'momentum'] as const).entries()) {
+      for (const [j, { name, shape }] of blocks.entries()) {
+        const payload = weightsPayload(new Float32Array(sizeOf(shape)));
+        socket.send({ type: 'weights', step, tower, of, name, index: i * blocks.length + j, total }, payload);
+      }
+    }
+  };
   try {
     socket.send({ type: 'hello', step: 0, packageVersion: '0.1.0', host: 'here', pid: process.pid, device: 'none', tower });
     for await (const event of socket.events) {
@@ -35,26 +42,15 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
       } else if (header.type === 'begin') {
         socket.send({ type: 'credit', step: 0, count: 2 });
         report(1);
-      } else if (header.type === 'decision' && header.verdict === 'apply') {
+      } else if (header.type === 'decision') {
         await onDecision(header.step);
         const ms = { dataWait: 0, compute: 1, exchangeWait: 0, sync: 0, update: 0 };
         socket.send({ type: 'stepDone', step: header.step, tower, ms, bytesSent: 0 });
+        if (header.snapshot) sendSnapshot(header.step);
         report(header.step + 1);
-      } else if (header.type === 'decision') {
-        isSkipped = true;
-      } else if (header.type === 'sendWeights') {
-        weightsAskedFor = header.step;
       } else if (header.type === 'stop') {
         return header.exitCode;
       }
-      // As in a real worker: what the coordinator asks for between two steps waits until the step is over.
-      if (!isSkipped || weightsAskedFor === undefined) continue;
-      for (const [index, { name, shape }] of blocks.entries()) {
-        const payload = weightsPayload(new Float32Array(sizeOf(shape)));
-        const total = blocks.length;
-        socket.send({ type: 'weights', step: weightsAskedFor, tower, of: 'weights', name, index, total }, payload);
-      }
-      weightsAskedFor = undefined;
     }
     throw new Error('the link was closed');
   } finally {

@@ -178,7 +178,13 @@ const tinyShapes = {
 
 /** The run's folder holds these files and no others, temporary ones least of all. */
 function expectFiles(stage: Stage, { logs }: { logs: readonly string[] }): void {
-  expect(readdirSync(stage.path('run')).sort()).toEqual(['config.yaml', 'logs', 'metrics.jsonl', 'model.safetensors']);
+  expect(readdirSync(stage.path('run')).sort()).toEqual([
+    'checkpoints',
+    'config.yaml',
+    'logs',
+    'metrics.jsonl',
+    'model.safetensors',
+  ]);
   expect(readdirSync(stage.path('run/logs')).sort()).toEqual(logs);
 }
 

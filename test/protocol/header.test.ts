@@ -55,7 +55,7 @@ describe('a header', () => {
       picture: { height: 28, width: 28, channels: 1 },
       mean: [33.3],
       deviation: [78.5],
-      state: 'initial',
+      sentBlocks: 0,
       link: { role: 'bind', address: 'tcp://127.0.0.1:0' },
       peerToken: 'a-token-of-16-characters',
     };

@@ -29,7 +29,7 @@ export const assign: Outgoing<Extract<ToWorker, { type: 'assign' }>> = {
   picture: { height: 28, width: 28, channels: 1 },
   mean: [33],
   deviation: [78],
-  state: 'initial',
+  sentBlocks: 0,
   link: { role: 'none' },
   peerToken: 'a-token-of-16-characters',
 };

@@ -6,12 +6,14 @@ import { z } from 'zod';
 import { UsageError } from '../../spec/errors.ts';
 import { parseFlags } from '../command.ts';
 import type { Command, Flag } from '../command.ts';
-import { configFlags, configInShort, readConfig } from '../options.ts';
+import { changeConfig, configFlags, configInShort, readConfig } from '../options.ts';
+import { checkResumedConfig, findResumePoint } from '../resume.ts';
 import { startRun } from '../startRun.ts';
 import type { StartOptions } from '../startRun.ts';
 
 /** Where workers look for a coordinator unless told otherwise. */
 const defaultBind = 'tcp://127.0.0.1:5570';
+const runsFolder = 'runs';
 
 const startFlags = {
   config: {
@@ -31,6 +33,19 @@ const startFlags = {
     requiresArg: true,
     group: 'This command:',
     describe: "Folder for the run's files [default: runs/<date-time>]",
+  },
+  resume: {
+    type: 'string',
+    requiresArg: true,
+    group: 'This command:',
+    describe: 'Go on from a checkpoint or a run folder; auto: from --run-dir, or the newest run, if there is one',
+  },
+  'allow-change': {
+    type: 'string',
+    requiresArg: true,
+    implies: 'resume',
+    group: 'This command:',
+    describe: 'Config fields, with commas between, that may differ from those of the run that goes on',
   },
   local: {
     type: 'string',
@@ -65,6 +80,8 @@ const startSchema = z.object({
   config: z.string().optional(),
   bind: z.string().optional(),
   'run-dir': z.string().optional(),
+  resume: z.string().optional(),
+  'allow-change': z.string().optional(),
   local: z.enum(['cpu', 'gpu']).optional(),
   gpus: z.string(),
   threads: z.int().min(1).optional(),
@@ -94,7 +111,7 @@ function localWorkers(args: z.infer<typeof startSchema>): StartOptions['localWor
 
 /** runs/2026-11-24T06-30-00: sorts by time, and is a legal name everywhere. */
 function defaultRunDir(): string {
-  return join('runs', new Date().toISOString().slice(0, 19).replaceAll(':', '-'));
+  return join(runsFolder, new Date().toISOString().slice(0, 19).replaceAll(':', '-'));
 }
 
 export const start: Command = {
@@ -105,21 +122,27 @@ export const start: Command = {
     ['start --local cpu --network compact --epochs 5', "both workers on this machine's CPU"],
     ['start --data fashion-mnist', 'wait for `worker --gpu 0` and `worker --gpu 1`'],
     ['start --config run.yaml --lr 0.02', 'fields from a file, one of them changed'],
+    ['start --local cpu --resume auto', 'go on with the newest run after Ctrl-C'],
   ],
   epilogue:
-    'Exit codes: 0 done, 2 usage, 3 worker lost, 4 refused, 5 data, 6 storage, 7 loss not finite, 8 out of memory,\n75 stopped early by a signal, with the model saved; 130 and 143 after a second signal.',
+    'Exit codes: 0 done, 2 usage, 3 worker lost, 4 refused, 5 data, 6 storage, 7 loss not finite, 8 out of memory,\n75 stopped early by a signal, with a checkpoint: run it again with --resume; 130 and 143 after a second signal.',
 
-  run(argv, { output, now, packageVersion, takeSignals }) {
+  async run(argv, { output, now, packageVersion, takeSignals }) {
     const args = parseFlags(startSchema, argv);
-    const config = readConfig(args.config, argv);
     const say = (line: string): void => {
       output.write(`${line}\n`);
     };
+    const resume =
+      args.resume === undefined ? undefined : await findResumePoint(args.resume, { runDir: args['run-dir'], runsFolder, say });
+    if (args.resume === 'auto' && resume === undefined) say('no checkpoint to go on from: a new run');
+    const config = resume === undefined ? readConfig(args.config, argv) : changeConfig(resume.manifest.config, args.config, argv);
+    if (resume !== undefined) checkResumedConfig(resume.manifest.config, config, args['allow-change']?.split(',') ?? []);
     say(`config: ${configInShort(config)}`);
     return startRun({
       config,
       bind: args.bind ?? (args.local === undefined ? defaultBind : 'tcp://127.0.0.1:0'),
-      runDir: args['run-dir'] ?? defaultRunDir(),
+      runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
+      resume,
       localWorkers: localWorkers(args),
       loaderThreads: args['loader-threads'],
       packageVersion,

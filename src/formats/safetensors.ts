@@ -1,0 +1,179 @@
+// Safetensors files: eight bytes of header length, a JSON header, then every tensor's bytes in the header's order. Little-endian.
+// Invariant: a file appears under its name only when it is whole (written aside, synced, renamed), tensors pass through one at a time, and
+// nothing that a header claims is believed before it is checked against the file.
+
+import { createHash } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { z } from 'zod';
+import { StorageError } from '../spec/errors.ts';
+import { sizeOf } from '../spec/layout.ts';
+
+/** A tensor without its values. */
+export interface TensorShape {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+export interface NamedTensor extends TensorShape {
+  readonly values: Float32Array;
+}
+
+/** A file as it was written. */
+export interface WrittenFile {
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+const bytesPerFloat = 4;
+/** Readers map the data; it starts at a multiple of this. */
+const alignment = 8;
+/** What is hashed and written in one go, so that a large tensor does not hold up the event loop. */
+const pieceBytes = 1 << 22;
+
+/** Writes tensors to `path` as they come, in the order of `shapes`; throws StorageError where the file system refuses. */
+export async function writeSafetensors(
+  path: string,
+  shapes: readonly TensorShape[],
+  tensors: AsyncIterable<NamedTensor> | Iterable<NamedTensor>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<WrittenFile> {
+  const temporary = `${path}.tmp-${String(process.pid)}`;
+  const hash = createHash('sha256');
+  let bytes = 0;
+  try {
+    const file = await open(temporary, 'wx');
+    const write = async (data: Uint8Array): Promise<void> => {
+      for (let start = 0; start < data.length; start += pieceBytes) {
+        const piece = data.subarray(start, start + pieceBytes);
+        await file.writeFile(piece);
+        hash.update(piece);
+        bytes += piece.length;
+      }
+    };
+    try {
+      await write(headerOf(shapes, metadata));
+      const expected = shapes.values();
+      for await (const { name, values } of tensors) {
+        const next = expected.next().value;
+        if (next?.name !== name || values.length !== sizeOf(next.shape)) throw new Error(`${name} does not fit the header`);
+        await write(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      }
+      if (expected.next().done !== true) throw new Error('tensors are missing');
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    return { bytes, sha256: hash.digest('hex') };
+  } catch (error) {
+    await rm(temporary, { force: true });
+    if (error instanceof Error && 'exitCode' in error) throw error;
+    throw new StorageError(`${path} could not be written: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function headerOf(shapes: readonly TensorShape[], metadata: Readonly<Record<string, string>>): Uint8Array {
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let offset = 0;
+  for (const { name, shape } of shapes) {
+    const end = offset + sizeOf(shape) * bytesPerFloat;
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const padded = Buffer.alloc(alignment + Math.ceil(json.length / alignment) * alignment, ' ');
+  padded.writeBigUInt64LE(BigInt(padded.length - alignment));
+  json.copy(padded, alignment);
+  return padded;
+}
+
+/** Far above any header of ours: 61 million parameters make one of 2 KiB. */
+const maxHeaderBytes = 1 << 20;
+
+const headerSchema = z.record(
+  z.string().min(1).max(256),
+  z.strictObject({
+    dtype: z.literal('F32'),
+    shape: z.array(z.int().min(0)).max(8),
+    data_offsets: z.tuple([z.int().min(0), z.int().min(0)]),
+  }),
+);
+
+/** An open file whose tensors are read one by one. */
+export interface SafetensorsFile {
+  readonly path: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** The values of one tensor; throws StorageError where the file system refuses. */
+  read(name: string): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** Opens a file and checks its header against its size; throws StorageError where the file cannot be read or is not what it claims to be. */
+export async function openSafetensors(path: string): Promise<SafetensorsFile> {
+  const file = await open(path).catch((error: unknown) => {
+    throw new StorageError(`${path} could not be opened: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  });
+  try {
+    const { start, metadata, tensors } = await readHeader(file);
+    return {
+      path,
+      metadata,
+      shapes: new Map([...tensors].map(([name, { shape }]) => [name, shape])),
+      read: async (name) => {
+        const tensor = tensors.get(name);
+        if (tensor === undefined) throw new StorageError(`${path} has no tensor ${name}`);
+        const bytes = await readExactly(file, start + tensor.data_offsets[0], sizeOf(tensor.shape) * bytesPerFloat);
+        return new Float32Array(bytes.buffer, 0, bytes.length / bytesPerFloat);
+      },
+      close: () => file.close(),
+    };
+  } catch (error) {
+    await file.close();
+    throw new StorageError(`${path} is not a safetensors file: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function readHeader(file: FileHandle) {
+  const { size } = await file.stat();
+  const length = Number((await readExactly(file, 0, alignment)).readBigUInt64LE());
+  if (length > Math.min(maxHeaderBytes, size - alignment)) throw new Error(`a header of ${String(length)} bytes`);
+  const json: unknown = JSON.parse((await readExactly(file, alignment, length)).toString('utf8'));
+  const { __metadata__: metadata = {}, ...rest } = z
+    .looseObject({ __metadata__: z.record(z.string(), z.string()).optional() })
+    .parse(json);
+  const tensors = new Map(Object.entries(headerSchema.parse(rest)));
+  const start = alignment + length;
+  let end = 0;
+  for (const [
+    name,
+    {
+      shape,
+      data_offsets: [from, to],
+    },
+  ] of [...tensors].sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0])) {
+    if (from !== end || to - from !== sizeOf(shape) * bytesPerFloat || !Number.isSafeInteger(to))
+      throw new Error(`${name} does not lie where its shape says`);
+    end = to;
+  }
+  if (start + end !== size) throw new Error(`its tensors take ${String(end)} bytes, but ${String(size - start)} are there`);
+  return { start, metadata, tensors };
+}
+
+async function readExactly(file: FileHandle, position: number, length: number): Promise<Buffer<ArrayBuffer>> {
+  const buffer = Buffer.from(new ArrayBuffer(length));
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await file.read(buffer, done, length - done, position + done);
+    if (bytesRead === 0) throw new Error(`it ends ${String(length - done)} bytes early`);
+    done += bytesRead;
+  }
+  return buffer;
+}
