@@ -26,7 +26,7 @@ export interface CheckpointsOptions {
 
 export class Checkpoints {
   readonly #options: CheckpointsOptions;
-  #pending: Promise<void> = Promise.resolve();
+  #pending: Promise<void>;
   #failures = 0;
   /** Why the last one was not written. */
   #failure: StorageError | undefined;
@@ -34,6 +34,7 @@ export class Checkpoints {
 
   constructor(options: CheckpointsOptions) {
     this.#options = options;
+    this.#pending = removeUnfinished(options.folder);
   }
 
   /** Folder of the newest one that was written here. */
@@ -112,6 +113,12 @@ export class Checkpoints {
       if (manifest?.run === run) await rm(path, { recursive: true });
     }
   }
+}
+
+/** What a process left behind that died while it wrote: whoever holds the run folder knows that it is dead. */
+async function removeUnfinished(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) if (/^step-\d+\.tmp-\d+$/.test(name)) await rm(join(folder, name), { recursive: true, force: true });
 }
 
 /** The checkpoints in a folder by their names, newest first; none where there is no folder. */
