@@ -18,6 +18,7 @@ import { SetupError, say, step } from './setup/report.mjs';
 import { clearStaging } from './setup/staging.mjs';
 import { chooseDevice, fetchTensorflow, findTensorflow, tensorflowVersion } from './setup/tensorflow.mjs';
 import { readEnvironment, writeEnvironment } from './setup/environment.mjs';
+import { fetchTestTools, findTestTools } from './setup/testTools.mjs';
 
 const help = `npm run setup [-- options]
 
@@ -25,8 +26,9 @@ Makes this clone ready: installs the npm packages, takes libtensorflow ${tensorf
 the binding of tfjs-node against it, and builds dist/. Running it again costs under a second.
 
 Options
-  --no-build   leave dist/ alone (the checks and the fast tests run from the sources)
-  --help       this text
+  --no-build     leave dist/ alone (the checks and the fast tests run from the sources)
+  --test-tools   also fetch Python's readers of our files (numpy, safetensors, onnxruntime), as npm test does
+  --help         this text
 
 Environment
   CROSSTOWER_CACHE    folder of what is downloaded and compiled (default: $XDG_CACHE_HOME/crosstower or ~/.cache/crosstower)
@@ -62,7 +64,7 @@ async function main() {
   mkdirSync(cache, { recursive: true });
   const releaseLock = await takeLock(join(cache, 'setup.lock'));
   try {
-    await prepare(project, cache, device);
+    await prepare(project, cache, device, options['test-tools']);
     if (options.build) await build(project);
     say(`ready, with libtensorflow ${tensorflowVersion} for the ${device.toUpperCase()}`);
   } finally {
@@ -72,7 +74,7 @@ async function main() {
 }
 
 /** Packages, TensorFlow, binding, jemalloc: all that the sources need to run. */
-async function prepare(project, cache, device) {
+async function prepare(project, cache, device, withTestTools) {
   const tensorflow = findTensorflow(cache, device);
   const binding = findBinding(project, cache, device);
   refuse(missingTools({ cache, device, download: !tensorflow, compile: !binding }));
@@ -92,8 +94,14 @@ async function prepare(project, cache, device) {
     jemalloc = await step('fetching the allocator jemalloc', () => fetchJemalloc(cache));
     if (!jemalloc) say("no jemalloc here (Debian: libjemalloc2): the workers use glibc's allocator, which is about 5% slower");
   }
+  let testTools = findTestTools(cache);
+  if (!testTools && withTestTools) {
+    testTools = await step("fetching Python's readers for the tests", () => fetchTestTools(cache));
+    if (!testTools) say("pip could not fetch Python's readers: the tests that compare with them are skipped");
+  }
   writeEnvironment(project, {
     jemalloc,
+    testTools,
     libraryPath: findTensorflow(cache, device).libraryPath,
     device,
     tensorflow: tensorflowVersion,
@@ -108,7 +116,11 @@ async function build(project) {
 function readArguments() {
   try {
     const { values } = parseArgs({
-      options: { build: { type: 'boolean', default: true }, help: { type: 'boolean', default: false } },
+      options: {
+        build: { type: 'boolean', default: true },
+        'test-tools': { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
       allowNegative: true,
     });
     return values;

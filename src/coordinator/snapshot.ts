@@ -8,7 +8,7 @@ import type { ParameterBlock } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import type { NamedTensor } from '../formats/safetensors.ts';
 import type { Message, ToCoordinator } from '../protocol/messages.ts';
-import { readWeightsPayload } from '../protocol/payloads.ts';
+import { readFloatsPayload } from '../protocol/payloads.ts';
 
 /** One block as every tower sent it. */
 export type BlockOfTowers = readonly Message<Extract<ToCoordinator, { type: 'weights' }>>[];
@@ -44,5 +44,5 @@ function merge(
       `tower ${String(tower)} sent ${set} of ${name} where ${of} of ${block?.name ?? 'nothing'} was expected`,
     );
   }
-  mergeBlock(block, readWeightsPayload(sent.payload, sizeOf(block.shape)), merged);
+  mergeBlock(block, readFloatsPayload(sent.payload, sizeOf(block.shape)), merged);
 }

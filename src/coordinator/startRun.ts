@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, DataError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
-import { networkFor, planNetwork } from '../spec/network.ts';
+import { checkLayerNames, networkFor, planNetwork } from '../spec/network.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { parameterCount, towers } from '../spec/layout.ts';
 import { totalSteps } from '../spec/schedule.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import type { SafetensorsFile } from '../formats/safetensors.ts';
+import { fitWeights, openWeights } from '../formats/weightsFile.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { cacheFolder } from '../data/fashionMnist.ts';
 import type { DataSource } from '../data/batch.ts';
@@ -127,7 +128,12 @@ async function runWithData(
   const { config, data, folder, progress, say, socket, local, now, packageVersion, resume, run } = options;
   const plan = planNetwork(networkFor(config), data.classes.length);
   if (resume !== undefined) checkSameData(resume, data);
-  const start = await openStart(plan, resume);
+  for (const [flag, names] of [
+    ['--skip', config.skip],
+    ['--train-only', config.trainOnly ?? []],
+  ] as const)
+    checkLayerNames(plan.spec, names, flag);
+  const start = await openStart(plan, options);
   const group = new WorkerGroup(
     socket,
     {
@@ -196,10 +202,24 @@ interface RunStart {
   close(): Promise<void>;
 }
 
-async function openStart(plan: NetworkPlan, resume: ResumePoint | undefined): Promise<RunStart> {
-  if (resume === undefined) {
-    return { state: drawnState, from: { step: 0, schedule: {}, skippedBefore: 0 }, close: () => Promise.resolve() };
-  }
+async function openStart(plan: NetworkPlan, { resume, config, say }: StartOptions & Desk): Promise<RunStart> {
+  const from = { step: 0, schedule: {}, skippedBefore: 0 };
+  if (resume !== undefined) return openCheckpoint(plan, resume);
+  if (config.pretrained === undefined) return { state: drawnState, from, close: () => Promise.resolve() };
+  const file = await openWeights(config.pretrained);
+  const { loaded, unused } = fitWeights(file, plan, config.skip);
+  say(
+    `${file.path}: ${String(loaded.size)} tensors loaded${config.skip.length > 0 ? `, ${config.skip.join(', ')} drawn afresh` : ''}`,
+  );
+  if (unused.length > 0) say(`${file.path}: not used: ${unused.slice(0, 10).join(', ')}${unused.length > 10 ? ', ...' : ''}`);
+  return {
+    state: stateFrom(plan, { weights: { names: loaded, read: (name) => file.read(name) } }),
+    from,
+    close: () => file.close(),
+  };
+}
+
+async function openCheckpoint(plan: NetworkPlan, resume: ResumePoint): Promise<RunStart> {
   const [weights, momentum] = await Promise.all(
     [fileNames.weights, fileNames.momentum].map((name) => openSafetensors(join(resume.path, name))),
   );

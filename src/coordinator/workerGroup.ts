@@ -12,7 +12,7 @@ import type { TowerIndex } from '../spec/layout.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { protocolVersion } from '../protocol/messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
-import { weightsPayload } from '../protocol/payloads.ts';
+import { floatsPayload } from '../protocol/payloads.ts';
 import type { PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
 
@@ -274,7 +274,7 @@ export class WorkerGroup {
       const total = state.blockCount(tower);
       let index = 0;
       for await (const { name, of, values } of state.blocks(tower)) {
-        this.#socket.send(workerId, { type: 'weights', step: 0, tower, of, name, index, total }, weightsPayload(values));
+        this.#socket.send(workerId, { type: 'weights', step: 0, tower, of, name, index, total }, floatsPayload(values));
         index++;
       }
     }

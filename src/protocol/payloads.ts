@@ -37,12 +37,12 @@ export function readBatchPayload(batch: Message<Extract<ToWorker, { type: 'batch
   };
 }
 
-/** Values of a parameter block as frames; they may not be written to afterwards. */
-export function weightsPayload(values: Float32Array): Uint8Array[] {
+/** fp32 values (a parameter block's, probabilities) as frames; they may not be written to afterwards. */
+export function floatsPayload(values: Float32Array): Uint8Array[] {
   return splitFrames(bytesOf(values));
 }
 
-/** `length` values of a parameter block; throws ProtocolError where the payload has another size. */
-export function readWeightsPayload(payload: readonly Uint8Array[], length: number): Float32Array {
+/** `length` fp32 values; throws ProtocolError where the payload has another size. */
+export function readFloatsPayload(payload: readonly Uint8Array[], length: number): Float32Array {
   return floatsOf(payload, length);
 }

@@ -219,6 +219,13 @@ function windows(size: number, window: number, stride: number, name: string): nu
   return count;
 }
 
+/** Throws UsageError where a name is no layer of the network. */
+export function checkLayerNames(spec: NetworkSpec, names: readonly string[], flag: string): void {
+  const layers = [...spec.convs, ...spec.denses].map(({ name }) => name);
+  const stranger = names.find((name) => !layers.includes(name));
+  if (stranger !== undefined) throw new UsageError(`${flag}: ${spec.name} has no layer ${stranger}, but ${layers.join(', ')}`);
+}
+
 /** Multiply-adds of one forward pass of one picture through both towers. A training step costs about three times that. */
 export function forwardMultiplyAdds(plan: NetworkPlan): number {
   let total = 0;

@@ -5,8 +5,8 @@ import type { ConvPlan } from '../spec/network.ts';
 import { rectified } from './activation.ts';
 import type { Activated, Activation } from './activation.ts';
 import { convolution } from './convolution.ts';
-import { gatherForward, reduceScatterBackward } from './crossing.ts';
-import type { CrossingWeights, Send } from './crossing.ts';
+import { crossingBackward, gatherForward } from './crossing.ts';
+import type { BackwardPart, CrossingWeights, Send } from './crossing.ts';
 import type { Kernels } from './kernels.ts';
 import type { LinearMap } from './linearMap.ts';
 import type { MaxPool } from './maxPool.ts';
@@ -32,16 +32,15 @@ export class ConvStage {
   readonly #activation: Activation;
   readonly #pool: MaxPool | undefined;
   readonly #parameters: Parameters;
-  /** The first stage is fed pictures: nobody asks for their gradient. */
-  readonly #isFirst: boolean;
+  readonly #part: BackwardPart;
 
-  constructor(plan: ConvPlan, { kernels, parameters, isFirst }: { kernels: Kernels; parameters: Parameters; isFirst: boolean }) {
+  constructor(plan: ConvPlan, { kernels, parameters, part }: { kernels: Kernels; parameters: Parameters; part: BackwardPart }) {
     this.plan = plan;
     this.#map = convolution(plan.spec);
     this.#activation = plan.spec.responseNorm ? kernels.normalisedActivation(plan.maps.channels) : rectified;
     this.#pool = plan.spec.pool ? kernels.maxPool : undefined;
     this.#parameters = parameters;
-    this.#isFirst = isFirst;
+    this.#part = part;
   }
 
   /** Takes x [N,H,W,C]; gives y [N,H',W',C'] and what `backward` or `release` will free. */
@@ -54,7 +53,7 @@ export class ConvStage {
     return { y, saved: { x, xPeer, activated, pooled } };
   }
 
-  /** Takes dy; hands the parameters' gradients to `take`; gives dx, or nothing in the first stage. */
+  /** Takes dy; hands the gradients of trained parameters to `take`; gives dx, or nothing where no layer below is trained. */
   async backward(dy: Tensor, saved: ConvSaved, send: Send, take: TakeGradient): Promise<Tensor | undefined> {
     const { activated, pooled } = saved;
     let d = dy;
@@ -63,7 +62,8 @@ export class ConvStage {
       dispose(dy, pooled.y, pooled.workspace);
     }
     const { dz, db } = this.#activation.backward(d, activated);
-    take(`${this.plan.spec.name}.bias`, db);
+    if (this.#part.trains) take(`${this.plan.spec.name}.bias`, db);
+    else db.dispose();
     dispose(d, activated.y, ...activated.saved);
     const dx = await this.#convolveBackward(dz, saved, send, take);
     dispose(dz, saved.x, saved.xPeer);
@@ -87,14 +87,17 @@ export class ConvStage {
   async #convolveBackward(dz: Tensor, { x, xPeer }: ConvSaved, send: Send, take: TakeGradient): Promise<Tensor | undefined> {
     const { name } = this.plan.spec;
     if (xPeer !== undefined) {
-      const { dx, dOwn, dPeer } = await reduceScatterBackward(this.#map, this.#crossingWeights(), { x, xPeer }, dz, send);
-      take(`${name}.weight.own`, dOwn);
-      take(`${name}.weight.peer`, dPeer);
+      const way = { dz, send, part: this.#part };
+      const { dx, gradients } = await crossingBackward(this.#map, this.#crossingWeights(), { x, xPeer }, way);
+      if (gradients !== undefined) {
+        take(`${name}.weight.own`, gradients.dOwn);
+        take(`${name}.weight.peer`, gradients.dPeer);
+      }
       return dx;
     }
     const weight = this.#weight('weight');
-    take(`${name}.weight`, this.#map.weightGradient(x, dz, weight.shape));
-    return this.#isFirst ? undefined : this.#map.inputGradient(dz, weight, x.shape);
+    if (this.#part.trains) take(`${name}.weight`, this.#map.weightGradient(x, dz, weight.shape));
+    return this.#part.passesOn ? this.#map.inputGradient(dz, weight, x.shape) : undefined;
   }
 
   #weight(part: string): Tensor {

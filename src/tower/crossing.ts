@@ -30,22 +30,52 @@ export async function gatherForward(
   return { z, xPeer };
 }
 
-/** The gradients of a crossing from dz: its weights', and dx, the peer's part of it included. */
-export async function reduceScatterBackward(
+/** What a layer does of its backward pass: fine-tuning leaves the rest out. Both towers do the same. */
+export interface BackwardPart {
+  /** Its own parameters are trained. */
+  readonly trains: boolean;
+  /** A layer below it is trained. */
+  readonly passesOn: boolean;
+}
+
+/** The gradients of a crossing's two blocks. */
+export interface CrossingGradients {
+  readonly dOwn: Tensor;
+  readonly dPeer: Tensor;
+}
+
+/** The weights' gradients of a crossing from dz, where it trains, and dx, the peer's part of it included, where it passes on. */
+export async function crossingBackward(
+  map: LinearMap,
+  weights: CrossingWeights,
+  inputs: { x: Tensor; xPeer: Tensor },
+  { dz, send, part }: { dz: Tensor; send: Send; part: BackwardPart },
+): Promise<{ dx: Tensor | undefined; gradients: CrossingGradients | undefined }> {
+  const gradients = (): CrossingGradients | undefined =>
+    part.trains
+      ? {
+          dOwn: map.weightGradient(inputs.x, dz, weights.own.shape),
+          dPeer: map.weightGradient(inputs.xPeer, dz, weights.peer.shape),
+        }
+      : undefined;
+  if (!part.passesOn) return { dx: undefined, gradients: gradients() };
+  return reduceScatterBackward(map, weights, inputs, { dz, send, meanwhile: gradients });
+}
+
+/** dx from dz; `meanwhile` is done while the peer's part of dx travels. */
+async function reduceScatterBackward<T>(
   map: LinearMap,
   { own, peer }: CrossingWeights,
   { x, xPeer }: { x: Tensor; xPeer: Tensor },
-  dz: Tensor,
-  send: Send,
-): Promise<{ dx: Tensor; dOwn: Tensor; dPeer: Tensor }> {
+  { dz, send, meanwhile }: { dz: Tensor; send: Send; meanwhile: () => T },
+): Promise<{ dx: Tensor; gradients: T }> {
   const dxPeer = map.inputGradient(dz, peer, xPeer.shape);
   const receive = send(dxPeer);
   dxPeer.dispose();
   const dxOwn = map.inputGradient(dz, own, x.shape);
-  const dOwn = map.weightGradient(x, dz, own.shape);
-  const dPeer = map.weightGradient(xPeer, dz, peer.shape);
+  const gradients = meanwhile();
   const dxFromPeer = await receive();
   const dx = add(dxOwn, dxFromPeer);
   dispose(dxOwn, dxFromPeer);
-  return { dx, dOwn, dPeer };
+  return { dx, gradients };
 }

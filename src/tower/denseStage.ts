@@ -4,8 +4,8 @@
 
 import type { DensePlan } from '../spec/network.ts';
 import { rectified } from './activation.ts';
-import { gatherForward, reduceScatterBackward } from './crossing.ts';
-import type { CrossingWeights, Send } from './crossing.ts';
+import { crossingBackward, gatherForward } from './crossing.ts';
+import type { BackwardPart, CrossingWeights, Send } from './crossing.ts';
 import type { TakeGradient } from './convStage.ts';
 import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from './dropout.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
@@ -28,11 +28,14 @@ export class DenseStage {
   readonly #dropout: DropoutRule;
   readonly #masks: MaskSource;
 
-  constructor(plan: DensePlan, options: { parameters: Parameters; dropout: DropoutRule; masks: MaskSource }) {
+  readonly #part: BackwardPart;
+
+  constructor(plan: DensePlan, options: { parameters: Parameters; dropout: DropoutRule; masks: MaskSource; part: BackwardPart }) {
     this.plan = plan;
     this.#parameters = options.parameters;
     this.#dropout = options.dropout;
     this.#masks = options.masks;
+    this.#part = options.part;
   }
 
   /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
@@ -48,17 +51,20 @@ export class DenseStage {
     return { y: dropoutForward(activation, mask), saved: { x, xPeer, activation, mask } };
   }
 
-  /** Takes dy; hands the parameters' gradients to `take`; gives dx. */
-  async backward(dy: Tensor, saved: DenseSaved, send: Send, take: TakeGradient): Promise<Tensor> {
+  /** Takes dy; hands the gradients of trained parameters to `take`; gives dx, or nothing where no layer below is trained. */
+  async backward(dy: Tensor, saved: DenseSaved, send: Send, take: TakeGradient): Promise<Tensor | undefined> {
     const { name } = this.plan.spec;
     const { x, xPeer, activation, mask } = saved;
     const dActivation = mask === undefined ? dy.clone() : dropoutBackward(dy, mask);
     const { dz, db } = rectified.backward(dActivation, { y: activation, saved: [] });
-    take(`${name}.bias`, db);
+    if (this.#part.trains) take(`${name}.bias`, db);
+    else db.dispose();
     dispose(dy, dActivation, mask, activation);
-    const { dx, dOwn, dPeer } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send);
-    take(`${name}.weight.own`, dOwn);
-    take(`${name}.weight.peer`, dPeer);
+    const { dx, gradients } = await crossingBackward(dense, this.#weights(), { x, xPeer }, { dz, send, part: this.#part });
+    if (gradients !== undefined) {
+      take(`${name}.weight.own`, gradients.dOwn);
+      take(`${name}.weight.peer`, gradients.dPeer);
+    }
     dispose(dz, x, xPeer);
     return dx;
   }

@@ -7,7 +7,7 @@ import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { ConvStage } from './convStage.ts';
 import type { ConvSaved } from './convStage.ts';
-import type { Send } from './crossing.ts';
+import type { BackwardPart, Send } from './crossing.ts';
 import { DenseStage } from './denseStage.ts';
 import type { DenseSaved } from './denseStage.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
@@ -29,6 +29,8 @@ export interface TowerOptions {
   readonly exchange: Exchange;
   readonly dropout: DropoutRule;
   readonly masks: MaskSource;
+  /** Layers that are trained; all of them unless said otherwise. */
+  readonly trainOnly?: readonly string[] | undefined;
   /** Pictures per part of the convolutions. */
   readonly microBatch: number;
   /** Monotonic milliseconds. */
@@ -66,11 +68,19 @@ export class Tower {
     const { plan, kernels, parameters, dropout, masks } = options;
     this.#options = options;
     this.index = options.index;
-    this.#convs = plan.convs.map((conv, i) => new ConvStage(conv, { kernels, parameters, isFirst: i === 0 }));
+    const layers = [...plan.convs, ...plan.denses].map(({ spec }) => spec.name);
+    const trains = (layer: string): boolean => options.trainOnly?.includes(layer) ?? true;
+    const partOf = (layer: string): BackwardPart => ({
+      trains: trains(layer),
+      passesOn: layers.slice(0, layers.indexOf(layer)).some(trains),
+    });
+    this.#convs = plan.convs.map((conv) => new ConvStage(conv, { kernels, parameters, part: partOf(conv.spec.name) }));
     const last = plan.denses.at(-1);
     if (last === undefined) throw new Error(`${plan.spec.name} has no dense layer`);
-    this.#denses = plan.denses.slice(0, -1).map((dense) => new DenseStage(dense, { parameters, dropout, masks }));
-    this.#logits = new LogitsStage(last, { parameters });
+    this.#denses = plan.denses
+      .slice(0, -1)
+      .map((dense) => new DenseStage(dense, { parameters, dropout, masks, part: partOf(dense.spec.name) }));
+    this.#logits = new LogitsStage(last, { parameters, part: partOf(last.spec.name) });
   }
 
   /** One training pass over images [N,S,S,3] and labels [N], both borrowed: scores and gradients; nothing is applied. */
@@ -85,11 +95,20 @@ export class Tower {
   /** Scores images without training; `batch` keeps its swaps apart from those of other batches. */
   async evaluate(batch: number, images: Tensor, labels: Tensor): Promise<Scores> {
     const { logits, tape } = await this.#forward(images, { step: batch, training: false });
-    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
-    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
+    this.#release(tape);
     const { scores, dLogits } = softmaxCrossEntropy(logits, labels, tape.pictures);
     dispose(logits, dLogits, tape.features);
     return scores;
+  }
+
+  /** The probability of every class [N,K] for images [N,S,S,3], which are borrowed; on the host. */
+  async predict(batch: number, images: Tensor): Promise<Float32Array> {
+    const { logits, tape } = await this.#forward(images, { step: batch, training: false });
+    this.#release(tape);
+    const probabilities = runOp('Softmax', [float32], [logits]);
+    const { values } = download(probabilities);
+    dispose(logits, probabilities, tape.features);
+    return values;
   }
 
   /** Applies the gradients, and frees them. */
@@ -134,23 +153,32 @@ export class Tower {
       accumulate(gradients, name, gradient);
     };
     const tag = { step: tape.step, phase: 'backward' } as const;
+    // Below the lowest layer that is trained there is no d any more, and what was saved is freed.
     let d = this.#logits.backward(dLogits, tape.features, take);
     dispose(dLogits, tape.features);
     for (const [i, dense] of [...this.#denses.entries()].reverse()) {
+      const saved = savedAt(tape.denses, i);
       const send = this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 });
-      d = await dense.backward(d, savedAt(tape.denses, i), send, take);
+      if (d === undefined) dense.release(saved);
+      else d = await dense.backward(d, saved, send, take);
     }
     const features = d;
     for (const [microBatch, range] of this.#microBatches(tape.pictures).entries()) {
       const saves = savedAt(tape.convs, microBatch);
-      let dy: Tensor | undefined = unflatten(features, range, this.#convs.at(-1));
+      let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
-        if (dy === undefined) throw new Error(`no gradient reached ${conv.plan.spec.name}`);
-        dy = await conv.backward(dy, savedAt(saves, i), this.#send({ ...tag, site: conv.plan.spec.name, microBatch }), take);
+        const saved = savedAt(saves, i);
+        if (dy === undefined) conv.release(saved);
+        else dy = await conv.backward(dy, saved, this.#send({ ...tag, site: conv.plan.spec.name, microBatch }), take);
       }
     }
-    features.dispose();
+    features?.dispose();
     return gradients;
+  }
+
+  #release(tape: Tape): void {
+    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
+    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
   }
 
   /** Hands a tensor to the peer, and times the wait for the peer's. */

@@ -11,7 +11,7 @@ import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import { memoryExchangePair } from '../protocol/memoryExchange.ts';
-import { readWeightsPayload } from '../protocol/payloads.ts';
+import { readFloatsPayload } from '../protocol/payloads.ts';
 import { WorkerSocket } from '../protocol/workerSocket.ts';
 import { ZeromqExchange } from '../protocol/zeromqExchange.ts';
 import { keyedMasks } from '../tower/dropout.ts';
@@ -20,7 +20,7 @@ import { Parameters } from '../tower/parameters.ts';
 import { Tower } from '../tower/tower.ts';
 import { Dismissed, Inbox } from './inbox.ts';
 import type { Received } from './inbox.ts';
-import { evaluationStep, prepareBatch, trainingStep } from './trainingStep.ts';
+import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
 import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
 export interface ServeOptions {
@@ -134,6 +134,8 @@ async function takeBatches(context: StepContext): Promise<never> {
     const dataWaitMs = performance.now() - start;
     if (batch.header.kind === 'evaluate') {
       await evaluationStep(batch, context);
+    } else if (batch.header.kind === 'predict') {
+      await predictionStep(batch, context);
     } else {
       await trainingStep(batch, context, {
         dataWaitMs,
@@ -191,6 +193,7 @@ function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<Tower
       exchange,
       dropout: { rate: config.dropout, form: config.dropoutForm },
       masks: keyedMasks(config.seed, index, config.dropout),
+      trainOnly: config.trainOnly,
       microBatch: config.microBatch,
       now: () => performance.now(),
     });
@@ -211,7 +214,7 @@ async function loadState(
     const block = parameters?.blocks.find(({ name }) => name === header.name);
     if (parameters === undefined || block === undefined)
       throw new PeerLostError(`the coordinator sent ${header.name} of tower ${String(header.tower)}, which is not held here`);
-    parameters.load(block.name, header.of, readWeightsPayload(payload, sizeOf(block.shape)));
+    parameters.load(block.name, header.of, readFloatsPayload(payload, sizeOf(block.shape)));
   }
 }
 

@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import type { ParameterBlock } from '../spec/layout.ts';
-import { readBatchPayload, weightsPayload } from '../protocol/payloads.ts';
+import { readBatchPayload, floatsPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
 import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
@@ -117,7 +117,7 @@ function sendSnapshot(step: number, { seats, socket }: Pick<StepContext, 'seats'
     for (const index of at(copies, 0).blocks.keys()) {
       for (const { tower, blocks } of copies) {
         const { of, name, values } = at(blocks, index);
-        socket.send({ type: 'weights', step, tower, of, name, index, total: blocks.length }, weightsPayload(values));
+        socket.send({ type: 'weights', step, tower, of, name, index, total: blocks.length }, floatsPayload(values));
       }
       await setImmediate();
     }
@@ -132,6 +132,19 @@ export async function evaluationStep({ header, images, labels }: PreparedBatch, 
     const { lossSum, top1, top5 } = at(results, i);
     const { step, index, count } = header;
     socket.send({ type: 'evalResult', step, tower: tower.index, index, loss: lossSum, top1, top5, count });
+  });
+}
+
+/** Classifies one batch, which it frees; both towers hold the same logits, and tower 0 speaks. */
+export async function predictionStep({ header, images, labels }: PreparedBatch, { seats, socket }: StepContext): Promise<void> {
+  const { step, index, count } = header;
+  const results = await Promise.all(seats.map(({ tower }) => tower.predict(index, images)));
+  dispose(images, labels);
+  seats.forEach(({ tower }, i) => {
+    if (tower.index !== 0) return;
+    const probabilities = at(results, i);
+    const classes = probabilities.length / count;
+    socket.send({ type: 'predictions', step, tower: 0, index, count, classes }, floatsPayload(probabilities));
   });
 }
 

@@ -4,7 +4,7 @@ import type { ExitCode } from '../../src/spec/errors.ts';
 import { sizeOf, towerParameters } from '../../src/spec/layout.ts';
 import type { TowerIndex } from '../../src/spec/layout.ts';
 import { networks, planNetwork } from '../../src/spec/network.ts';
-import { weightsPayload } from '../../src/protocol/payloads.ts';
+import { floatsPayload } from '../../src/protocol/payloads.ts';
 import { WorkerSocket } from '../../src/protocol/workerSocket.ts';
 
 export interface HollowWorkerOptions {
@@ -26,7 +26,7 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
     const total = 2 * blocks.length;
     for (const [i, of] of (['weights', 'momentum'] as const).entries()) {
       for (const [j, { name, shape }] of blocks.entries()) {
-        const payload = weightsPayload(new Float32Array(sizeOf(shape)));
+        const payload = floatsPayload(new Float32Array(sizeOf(shape)));
         socket.send({ type: 'weights', step, tower, of, name, index: i * blocks.length + j, total }, payload);
       }
     }

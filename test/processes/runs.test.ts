@@ -1,10 +1,10 @@
 // Whole runs that nothing disturbs: every way to start one trains the same network, and leaves the same files behind.
 
-import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect } from 'vitest';
 import { parse } from 'yaml';
+import { pythonOr } from '../python.ts';
 import { endless, freeAddress, Stage, test } from './stage.ts';
 import type { Command, Flags } from './stage.ts';
 
@@ -119,17 +119,12 @@ describe('the model', () => {
   });
 
   test("is read by Python's safetensors", async ({ stage, skip }) => {
-    const python = process.env['PYTHON'] ?? 'python3';
-    try {
-      execFileSync(python, ['-c', 'import numpy, safetensors'], { stdio: 'ignore' });
-    } catch {
-      skip(`${python} has no safetensors: \`pip install safetensors numpy\`, and PYTHON=..., if another is meant`);
-    }
+    const python = pythonOr(skip);
     await stage.trainedModel({ steps: 3 }, 'run');
     const script =
       'import json, sys; from safetensors.numpy import load_file; ' +
       'print(json.dumps({name: [str(t.dtype), *t.shape] for name, t in load_file(sys.argv[1]).items()}))';
-    const printed = execFileSync(python, ['-c', script, stage.path('run/model.safetensors')], { encoding: 'utf8' });
+    const printed = python(script, stage.path('run/model.safetensors'));
     expect(JSON.parse(printed)).toEqual(
       Object.fromEntries(Object.entries(tinyShapes).map(([name, shape]) => [name, ['float32', ...shape]])),
     );

@@ -13,7 +13,7 @@ import {
 } from '../../src/protocol/frames.ts';
 import { betweenTowersSchema, toWorkerSchema } from '../../src/protocol/messages.ts';
 import type { Message, ToWorker } from '../../src/protocol/messages.ts';
-import { batchPayload, readBatchPayload, readWeightsPayload, weightsPayload } from '../../src/protocol/payloads.ts';
+import { batchPayload, readBatchPayload, readFloatsPayload, floatsPayload } from '../../src/protocol/payloads.ts';
 import { ProtocolError } from '../../src/protocol/protocolError.ts';
 
 const tensor = {
@@ -167,7 +167,7 @@ describe('a payload', () => {
 
   test('of weights gives the values back', () => {
     const values = Float32Array.of(1, NaN, -0);
-    expect(readWeightsPayload(weightsPayload(values), 3)).toEqual(values);
-    expect(() => readWeightsPayload(weightsPayload(values), 4)).toThrow(ProtocolError);
+    expect(readFloatsPayload(floatsPayload(values), 3)).toEqual(values);
+    expect(() => readFloatsPayload(floatsPayload(values), 4)).toThrow(ProtocolError);
   });
 });

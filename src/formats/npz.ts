@@ -1,0 +1,91 @@
+// NumPy's .npz files: zip archives of .npy files, one an array, stored or deflated.
+// Invariant: an archive can claim what it likes: members are few, and none may grow beyond the limits below.
+
+import { promisify } from 'node:util';
+import yauzl from 'yauzl';
+import type { Entry, ZipFile } from 'yauzl';
+import { DataError } from '../spec/errors.ts';
+import { readNpy } from './npy.ts';
+import type { ArrayValues } from './npy.ts';
+
+const maxMembers = 1000;
+/** fc6 of AlexNet takes 151 MB, in double precision twice that. */
+const maxMemberBytes = 1 << 30;
+const maxTotalBytes = 2 ** 31;
+/** Weights hardly compress at all. */
+const maxRatio = 200;
+
+/** The arrays of an archive by their names, without `.npy`; throws DataError where it is not one of numbers or is a bomb. */
+export async function readNpz(path: string): Promise<Map<string, ArrayValues>> {
+  const zip = await promisify<string, yauzl.Options, ZipFile>(yauzl.open)(path, { lazyEntries: true, autoClose: false }).catch(
+    (error: unknown) => {
+      throw new DataError(`${path} is no .npz file: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    },
+  );
+  try {
+    if (zip.entryCount > maxMembers) throw new DataError(`${path} has ${String(zip.entryCount)} members`);
+    const arrays = new Map<string, ArrayValues>();
+    let total = 0;
+    for await (const entry of entriesOf(zip)) {
+      const { fileName, compressedSize, uncompressedSize } = entry;
+      total += uncompressedSize;
+      if (
+        uncompressedSize > maxMemberBytes ||
+        total > maxTotalBytes ||
+        uncompressedSize > maxRatio * Math.max(1024, compressedSize)
+      )
+        throw new DataError(`${path}: ${fileName} would grow to ${String(uncompressedSize)} bytes`);
+      const array = readNpy(await contentsOf(zip, entry));
+      if ('object' in array) throw new DataError(`${path}: ${fileName} holds objects, not numbers`);
+      arrays.set(fileName.replace(/\.npy$/, ''), array);
+    }
+    return arrays;
+  } catch (error) {
+    if (error instanceof DataError) throw error;
+    throw new DataError(`${path} could not be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  } finally {
+    zip.close();
+  }
+}
+
+async function* entriesOf(zip: ZipFile): AsyncGenerator<Entry> {
+  for (;;) {
+    const entry = await new Promise<Entry | undefined>((resolve, reject) => {
+      const settle = (act: () => void): void => {
+        zip.removeAllListeners('entry').removeAllListeners('end').removeAllListeners('error');
+        act();
+      };
+      zip.once('entry', (next: Entry) => {
+        settle(() => {
+          resolve(next);
+        });
+      });
+      zip.once('end', () => {
+        settle(() => {
+          resolve(undefined);
+        });
+      });
+      zip.once('error', (error: Error) => {
+        settle(() => {
+          reject(error);
+        });
+      });
+      zip.readEntry();
+    });
+    if (entry === undefined) return;
+    yield entry;
+  }
+}
+
+/** yauzl itself stops a stream that grows beyond the size its entry names. */
+async function contentsOf(zip: ZipFile, entry: Entry): Promise<Uint8Array> {
+  const stream = await new Promise<NodeJS.ReadableStream>((resolve, reject) => {
+    zip.openReadStream(entry, (error, opened) => {
+      if (error === null) resolve(opened);
+      else reject(error);
+    });
+  });
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
