@@ -3,6 +3,7 @@
 
 import { z } from 'zod';
 import { UsageError } from './errors.ts';
+import { initialisations } from './initialisation.ts';
 import { networks } from './network.ts';
 import type { NetworkName } from './network.ts';
 import { presetNames } from './presets.ts';
@@ -86,7 +87,7 @@ export const runConfigSchema = z.strictObject({
       "In conv1 and conv2: convolution, activation, LRN, pooling (paper), or convolution, LRN, pooling, activation (the author's code)",
   }),
 
-  init: z.enum(['paper', 'he', 'cuda-convnet2', 'caffe']).default('paper').meta({
+  init: z.enum(initialisations).default('paper').meta({
     description:
       "N(0, 0.01) and biases of 1 (paper, section 5); He: N(0, sqrt(2 / fan-in)), which leaves the first plateau at once; or as the author's code or Caffe draw",
   }),

@@ -41,13 +41,39 @@ export interface NetworkSpec {
   readonly inputPadding: number;
   readonly convs: readonly ConvSpec[];
   readonly denses: readonly DenseSpec[];
+  /** Of every layer but the last. */
+  readonly nonlinearity: NonlinearityName;
+  readonly poolWindow: PoolWindow;
+  /** Of the layers with `responseNorm`; none switches it off. */
+  readonly norm: ResponseNormSpec | undefined;
+  /** In layers with response normalisation: convolution, nonlinearity, norm, pooling; or convolution, norm, pooling, nonlinearity. */
+  readonly nonlinearityPlace: 'before-norm' | 'after-pool';
+}
+
+export type NonlinearityName = 'relu' | 'tanh' | 'sigmoid';
+
+export interface PoolWindow {
+  readonly size: number;
+  readonly stride: number;
+}
+
+/** y = x / (bias + alpha * (sum of x^2 over `radius` neighbouring maps on each side, and itself))^beta. */
+export interface ResponseNormSpec {
+  readonly radius: number;
+  readonly bias: number;
+  readonly alpha: number;
+  readonly beta: number;
+  /** Neighbours within a tower, or over the maps of both. */
+  readonly scope: 'tower' | 'global';
 }
 
 /** Overlapping pooling: windows of 3, two apart (paper, section 3.4). */
-export const poolWindow = { size: 3, stride: 2 } as const;
+export const poolWindow = { size: 3, stride: 2 } as const satisfies PoolWindow;
+/** Pooling as it was usual before the paper. */
+const disjointWindow: PoolWindow = { size: 2, stride: 2 };
 
 /** Response normalisation over 5 neighbouring maps of one tower (paper, section 3.3). */
-export const responseNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75 } as const;
+export const responseNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75, scope: 'tower' } as const satisfies ResponseNormSpec;
 
 export const inputChannels = 3;
 
@@ -63,6 +89,7 @@ interface Widths {
   readonly hidden: number;
 }
 
+/** The paper's two towers. */
 function eightLayers({ name, inputSize, inputPadding, conv1, kernels, hidden }: Widths): NetworkSpec {
   const [k1, k2, k3, k4, k5] = kernels;
   const normedAndPooled = { kind: 'conv', crosses: false, responseNorm: true, pool: true } as const;
@@ -83,38 +110,65 @@ function eightLayers({ name, inputSize, inputPadding, conv1, kernels, hidden }: 
       { kind: 'dense', name: 'fc7', units: hidden, hidden: true, paperBias: 1 },
       { kind: 'dense', name: 'fc8', units: 'classes', hidden: false, paperBias: 0 },
     ],
+    nonlinearity: 'relu',
+    poolWindow,
+    norm: responseNorm,
+    nonlinearityPlace: 'before-norm',
   };
 }
 
-/** The networks that `--network` knows. All have the paper's eight layers and its crossings. */
+/**
+ * The paper's net for one GPU (section 3.5): one tower that sees everything, with half the kernels in conv1 to conv4; conv5 and the dense layers
+ * keep theirs. Two workers compute it as a network in which every layer crosses.
+ */
+function oneTower(widths: Widths): NetworkSpec {
+  const [k1, k2, k3, k4, k5] = widths.kernels;
+  const halved = eightLayers({ ...widths, name: `${widths.name}-one-tower`, kernels: [k1 / 2, k2 / 2, k3 / 2, k4 / 2, k5] });
+  return {
+    ...halved,
+    convs: halved.convs.map((conv, i) => ({ ...conv, crosses: i > 0 })),
+    norm: { ...responseNorm, scope: 'global' },
+  };
+}
+
+/** The paper's. */
+const alexnet: Widths = {
+  name: 'alexnet',
+  inputSize: 224,
+  inputPadding: 3,
+  conv1: { kernelSize: 11, stride: 4 },
+  kernels: [96, 256, 384, 384, 256],
+  hidden: 4096,
+};
+
+/** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
+const compact: Widths = {
+  name: 'compact',
+  inputSize: 67,
+  inputPadding: 0,
+  conv1: { kernelSize: 11, stride: 4 },
+  kernels: [24, 64, 96, 96, 64],
+  hidden: 512,
+};
+
+/** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
+const tiny: Widths = {
+  name: 'tiny',
+  inputSize: 51,
+  inputPadding: 0,
+  conv1: { kernelSize: 5, stride: 2 },
+  kernels: [8, 16, 24, 24, 16],
+  hidden: 32,
+};
+
+/** The networks that `--network` knows. All have the paper's eight layers. */
 export const networks = {
-  /** The paper's. */
-  alexnet: eightLayers({
-    name: 'alexnet',
-    inputSize: 224,
-    inputPadding: 3,
-    conv1: { kernelSize: 11, stride: 4 },
-    kernels: [96, 256, 384, 384, 256],
-    hidden: 4096,
-  }),
-  /** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
-  compact: eightLayers({
-    name: 'compact',
-    inputSize: 67,
-    inputPadding: 0,
-    conv1: { kernelSize: 11, stride: 4 },
-    kernels: [24, 64, 96, 96, 64],
-    hidden: 512,
-  }),
-  /** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
-  tiny: eightLayers({
-    name: 'tiny',
-    inputSize: 51,
-    inputPadding: 0,
-    conv1: { kernelSize: 5, stride: 2 },
-    kernels: [8, 16, 24, 24, 16],
-    hidden: 32,
-  }),
+  alexnet: eightLayers(alexnet),
+  compact: eightLayers(compact),
+  tiny: eightLayers(tiny),
+  'alexnet-one-tower': oneTower(alexnet),
+  'compact-one-tower': oneTower(compact),
+  'tiny-one-tower': oneTower(tiny),
 } as const satisfies Record<string, NetworkSpec>;
 
 export type NetworkName = keyof typeof networks;
@@ -123,15 +177,32 @@ export type NetworkName = keyof typeof networks;
 export interface NetworkChoice {
   readonly network: NetworkName;
   readonly cropSize?: number | undefined;
+  readonly activation: NonlinearityName;
+  readonly activationPlace: 'before-lrn' | 'after-pool';
+  readonly pool: 'overlapping' | 'disjoint';
+  readonly lrn: 'tower' | 'global' | 'none';
+  readonly lrnK: number;
+  readonly lrnAlpha: number;
 }
 
 /** The network of a run: its table, with what the config changes in it. Throws UsageError where the crop does not fit. */
-export function networkFor({ network, cropSize }: NetworkChoice): NetworkSpec {
-  const spec: NetworkSpec = networks[network];
-  if (cropSize === undefined) return spec;
+export function networkFor(choice: NetworkChoice): NetworkSpec {
+  const spec: NetworkSpec = networks[choice.network];
   const side = spec.inputSize + spec.inputPadding;
-  if (cropSize > side) throw new UsageError(`crop-size: ${network} sees ${String(side)} pixels a side, not ${String(cropSize)}`);
-  return { ...spec, inputSize: cropSize, inputPadding: side - cropSize };
+  const inputSize = choice.cropSize ?? spec.inputSize;
+  if (inputSize > side)
+    throw new UsageError(`crop-size: ${spec.name} sees ${String(side)} pixels a side, not ${String(inputSize)}`);
+  // In a network of one tower all maps are its own.
+  const scope = spec.norm?.scope === 'global' || choice.lrn === 'global' ? 'global' : 'tower';
+  return {
+    ...spec,
+    inputSize,
+    inputPadding: side - inputSize,
+    nonlinearity: choice.activation,
+    nonlinearityPlace: choice.activationPlace === 'before-lrn' ? 'before-norm' : 'after-pool',
+    poolWindow: choice.pool === 'overlapping' ? poolWindow : disjointWindow,
+    norm: choice.lrn === 'none' ? undefined : { ...responseNorm, bias: choice.lrnK, alpha: choice.lrnAlpha, scope },
+  };
 }
 
 /** Height, width and channels. */
@@ -187,8 +258,8 @@ export function planNetwork(spec: NetworkSpec, classes: number): NetworkPlan {
     };
     const output: MapShape = conv.pool
       ? {
-          height: windows(maps.height, poolWindow.size, poolWindow.stride, `${conv.name}'s pooling`),
-          width: windows(maps.width, poolWindow.size, poolWindow.stride, `${conv.name}'s pooling`),
+          height: windows(maps.height, spec.poolWindow.size, spec.poolWindow.stride, `${conv.name}'s pooling`),
+          width: windows(maps.width, spec.poolWindow.size, spec.poolWindow.stride, `${conv.name}'s pooling`),
           channels: maps.channels,
         }
       : maps;

@@ -1,8 +1,9 @@
 // What follows a layer's product z = x * w: bias and nonlinearity, as one kernel with the way back. Of any shape [N,...,C], b [C].
-// `rectified` is the paper's ReLU (section 3.1); normalisedActivation.ts has the one that ends in response normalisation (section 3.3).
+// normalisedActivation.ts has the one that ends in response normalisation (paper, section 3.3).
 
+import type { NonlinearityName } from '../spec/network.ts';
 import { addBias, biasGradient } from './linearMap.ts';
-import { reluBackward, reluForward } from './relu.ts';
+import { nonlinearities } from './nonlinearity.ts';
 import type { Tensor } from './tensorflow.ts';
 
 /** What a forward pass gives away; both are freed after the backward pass. */
@@ -21,17 +22,27 @@ export interface Activation {
   close(): void;
 }
 
-/** y = max(z + b, 0). */
-export const rectified: Activation = {
-  forward(z, b) {
-    const sum = addBias(z, b);
-    const y = reluForward(sum);
-    sum.dispose();
-    return { y, saved: [] };
-  },
-  backward(dy, { y }) {
-    const dz = reluBackward(dy, y);
-    return { dz, db: biasGradient(dz) };
-  },
+/** y = f(z + b). */
+export function activated(name: NonlinearityName): Activation {
+  const nonlinearity = nonlinearities[name];
+  return {
+    forward(z, b) {
+      const sum = addBias(z, b);
+      const y = nonlinearity.forward(sum);
+      sum.dispose();
+      return { y, saved: [] };
+    },
+    backward(dy, { y }) {
+      const dz = nonlinearity.backward(dy, y);
+      return { dz, db: biasGradient(dz) };
+    },
+    close: () => undefined,
+  };
+}
+
+/** y = z + b, where the nonlinearity comes later. */
+export const biased: Activation = {
+  forward: (z, b) => ({ y: addBias(z, b), saved: [] }),
+  backward: (dy) => ({ dz: dy.clone(), db: biasGradient(dy) }),
   close: () => undefined,
 };

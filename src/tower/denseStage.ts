@@ -2,8 +2,9 @@
 // 3.5 and 4.2). The last layer, which sums partial logits instead, is logitsStage.ts.
 // Features [N,I] in, units [N,O] out. Invariant as in convStage.ts: a stage owns what it saved.
 
-import type { DensePlan } from '../spec/network.ts';
-import { rectified } from './activation.ts';
+import type { DensePlan, NonlinearityName } from '../spec/network.ts';
+import { activated } from './activation.ts';
+import type { Activation } from './activation.ts';
 import { crossingBackward, gatherForward } from './crossing.ts';
 import type { BackwardPart, CrossingWeights, Send } from './crossing.ts';
 import type { TakeGradient } from './convStage.ts';
@@ -24,14 +25,25 @@ export interface DenseSaved {
 
 export class DenseStage {
   readonly plan: DensePlan;
+  readonly #activation: Activation;
   readonly #parameters: Parameters;
   readonly #dropout: DropoutRule;
   readonly #masks: MaskSource;
 
   readonly #part: BackwardPart;
 
-  constructor(plan: DensePlan, options: { parameters: Parameters; dropout: DropoutRule; masks: MaskSource; part: BackwardPart }) {
+  constructor(
+    plan: DensePlan,
+    options: {
+      nonlinearity: NonlinearityName;
+      parameters: Parameters;
+      dropout: DropoutRule;
+      masks: MaskSource;
+      part: BackwardPart;
+    },
+  ) {
     this.plan = plan;
+    this.#activation = activated(options.nonlinearity);
     this.#parameters = options.parameters;
     this.#dropout = options.dropout;
     this.#masks = options.masks;
@@ -41,7 +53,7 @@ export class DenseStage {
   /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
   async forward(x: Tensor, send: Send, pass: { step: number; training: boolean }): Promise<{ y: Tensor; saved: DenseSaved }> {
     const { z, xPeer } = await gatherForward(dense, this.#weights(), x, send);
-    const { y: activation } = rectified.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
+    const { y: activation } = this.#activation.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
     z.dispose();
     if (this.#dropout.rate === 0) return { y: activation.clone(), saved: { x, xPeer, activation, mask: undefined } };
     if (!pass.training) return { y: dropoutAtTest(activation, this.#dropout), saved: { x, xPeer, activation, mask: undefined } };
@@ -56,7 +68,7 @@ export class DenseStage {
     const { name } = this.plan.spec;
     const { x, xPeer, activation, mask } = saved;
     const dActivation = mask === undefined ? dy.clone() : dropoutBackward(dy, mask);
-    const { dz, db } = rectified.backward(dActivation, { y: activation, saved: [] });
+    const { dz, db } = this.#activation.backward(dActivation, { y: activation, saved: [] });
     if (this.#part.trains) take(`${name}.bias`, db);
     else db.dispose();
     dispose(dy, dActivation, mask, activation);

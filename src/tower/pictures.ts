@@ -15,6 +15,7 @@ export interface PictureRule {
   readonly mean: readonly number[];
   /** What pixels are divided by after the mean is subtracted; 1 leaves them as they are (the paper's way). */
   readonly deviation: number;
+  readonly channelOrder: 'rgb' | 'bgr';
 }
 
 export interface Pixels {
@@ -24,6 +25,8 @@ export interface Pixels {
   readonly channels: number;
   /** [count, height, width, channels]. */
   readonly bytes: Uint8Array;
+  /** What is added to the colour of each picture, in 0..255 [count, 3] (PCA colour; paper, section 4.1). */
+  readonly colour?: Float32Array | undefined;
 }
 
 const resizeAttributes = [float32, attribute.bool('align_corners', false), attribute.bool('half_pixel_centers', true)];
@@ -39,12 +42,14 @@ export function preparePictures(pixels: Pixels, rule: PictureRule): Tensor {
     const shape = [count, height + padded, width + padded, channels] as const;
     const raw = uploadPixels(bytes, [count, height, width, channels], padded);
     let pictures = tf.reshape(tf.sub(tf.reshape(raw, [count, -1]), meanRow(pixels, rule, padded)), [...shape]);
+    if (pixels.colour !== undefined) pictures = tf.add(pictures, colourOffsets(pixels.colour, pixels, padded));
     if (rule.deviation !== 1) pictures = tf.mul(pictures, 1 / rule.deviation);
     if (channels === 1)
       pictures = tf.concat(
         Array.from({ length: inputChannels }, () => pictures),
         3,
       );
+    if (channels === inputChannels && rule.channelOrder === 'bgr') pictures = tf.reverse(pictures, 3);
     if (isFullSize) return pictures;
     const enlarged = runOp('ResizeBilinear', resizeAttributes, [pictures, tf.tensor1d([size, size], 'int32')]);
     return padding === 0
@@ -56,6 +61,17 @@ export function preparePictures(pixels: Pixels, rule: PictureRule): Tensor {
           [0, 0],
         ]);
   });
+}
+
+/** The offset of every place of every picture; zero in the padding. */
+function colourOffsets(colour: Float32Array, { count, height, width, channels }: Pixels, padding: number): Tensor {
+  const inside = tf.pad(tf.ones([1, height, width, 1]), [
+    [0, 0],
+    [0, padding],
+    [0, padding],
+    [0, 0],
+  ]);
+  return tf.mul(inside, tf.tensor4d(colour, [count, 1, 1, channels]));
 }
 
 /** The mean of every place of a picture, as one row: broadcasting along a last axis of 1 or 3 would not vectorise. */

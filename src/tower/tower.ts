@@ -74,12 +74,23 @@ export class Tower {
       trains: trains(layer),
       passesOn: layers.slice(0, layers.indexOf(layer)).some(trains),
     });
-    this.#convs = plan.convs.map((conv) => new ConvStage(conv, { kernels, parameters, part: partOf(conv.spec.name) }));
+    this.#convs = plan.convs.map(
+      (conv) => new ConvStage(conv, { spec: plan.spec, tower: this.index, kernels, parameters, part: partOf(conv.spec.name) }),
+    );
     const last = plan.denses.at(-1);
     if (last === undefined) throw new Error(`${plan.spec.name} has no dense layer`);
     this.#denses = plan.denses
       .slice(0, -1)
-      .map((dense) => new DenseStage(dense, { parameters, dropout, masks, part: partOf(dense.spec.name) }));
+      .map(
+        (dense) =>
+          new DenseStage(dense, {
+            nonlinearity: plan.spec.nonlinearity,
+            parameters,
+            dropout,
+            masks,
+            part: partOf(dense.spec.name),
+          }),
+      );
     this.#logits = new LogitsStage(last, { parameters, part: partOf(last.spec.name) });
   }
 
@@ -129,7 +140,7 @@ export class Tower {
       const saves: ConvSaved[] = [];
       let x = slicePictures(images, range);
       for (const conv of this.#convs) {
-        const { y, saved } = await conv.forward(x, this.#send({ ...tag, site: conv.plan.spec.name, microBatch }));
+        const { y, saved } = await conv.forward(x, (site) => this.#send({ ...tag, site, microBatch }));
         saves.push(saved);
         x = y;
       }
@@ -169,7 +180,7 @@ export class Tower {
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
         const saved = savedAt(saves, i);
         if (dy === undefined) conv.release(saved);
-        else dy = await conv.backward(dy, saved, this.#send({ ...tag, site: conv.plan.spec.name, microBatch }), take);
+        else dy = await conv.backward(dy, saved, (site) => this.#send({ ...tag, site, microBatch }), take);
       }
     }
     features?.dispose();

@@ -107,6 +107,7 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
       padding: networkFor(config).inputPadding,
       mean: assignment.mean,
       deviation: config.pixels === 'standardized' ? meanOf(assignment.deviation) : 1,
+      channelOrder: config.channelOrder,
     },
   };
   try {

@@ -42,11 +42,11 @@ export interface PreparedBatch {
 /** Uploads a batch: pixels become pictures on the device. Takes a place among the coordinator's credits again. */
 export function prepareBatch(batch: Received<'batch'>, { pictures, socket }: StepContext): PreparedBatch {
   const { header } = batch;
-  const { labels, pixels } = readBatchPayload(batch);
+  const { labels, pixels, colour } = readBatchPayload(batch);
   socket.send({ type: 'credit', step: header.step, count: 1 });
   return {
     header,
-    images: preparePictures({ ...header, bytes: pixels }, pictures),
+    images: preparePictures({ ...header, bytes: pixels, colour }, pictures),
     labels: uploadInt32(labels, [header.count]),
   };
 }

@@ -11,7 +11,8 @@ import type { LinearMap } from '../../src/tower/linearMap.ts';
 import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import { hasNativeNormalisedActivation, nativeNormalisedActivation } from '../../src/tower/normalisedActivation.ts';
 import { Parameters } from '../../src/tower/parameters.ts';
-import { reluBackward, reluForward } from '../../src/tower/relu.ts';
+import { nonlinearities } from '../../src/tower/nonlinearity.ts';
+import { poolWindow } from '../../src/spec/network.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
 import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
 import { upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
@@ -63,8 +64,8 @@ test.each(layerCases('dense'))('$name', (golden) => {
 });
 
 test.each(layerCases('relu'))('$name, whose gradient at zero is zero', ({ x, y, dy, dx }) => {
-  const output = reluForward(upload(x));
-  expect(relativeError(valuesOf(reluBackward(upload(dy), output)), dx.values)).toBe(0);
+  const output = nonlinearities.relu.forward(upload(x));
+  expect(relativeError(valuesOf(nonlinearities.relu.backward(upload(dy), output)), dx.values)).toBe(0);
   expect(relativeError(valuesOf(output), y.values)).toBe(0);
 });
 
@@ -102,8 +103,8 @@ describe('response norm, native', () => {
 });
 
 describe.each([
-  { kernel: 'portable', maxPool: portableKernels.maxPool },
-  { kernel: 'chosen', maxPool: chooseKernels().maxPool },
+  { kernel: 'portable', maxPool: portableKernels.maxPool(poolWindow) },
+  { kernel: 'chosen', maxPool: chooseKernels().maxPool(poolWindow) },
 ])('max pool, $kernel', ({ maxPool }) => {
   test.each(layerCases('maxPool'))('$name', (golden) => {
     const x = upload(golden.x);

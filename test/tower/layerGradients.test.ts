@@ -15,7 +15,8 @@ import {
   hasNativeNormalisedActivation,
   nativeNormalisedActivation,
 } from '../../src/tower/normalisedActivation.ts';
-import { reluBackward, reluForward } from '../../src/tower/relu.ts';
+import { nonlinearities } from '../../src/tower/nonlinearity.ts';
+import { poolWindow } from '../../src/spec/network.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
 import type { ResponseNorm } from '../../src/tower/responseNorm.ts';
 import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
@@ -64,7 +65,8 @@ function spacedValues(shape: readonly number[]): TensorData {
   return { shape, values: Float32Array.from(order, (place) => (place - Math.floor(count / 2) + 0.5) / 4) };
 }
 
-function maxPoolLayer({ maxPool }: Kernels): Omit<LayerUnderTest, 'layer'> {
+function maxPoolLayer(kernels: Kernels): Omit<LayerUnderTest, 'layer'> {
+  const maxPool = kernels.maxPool(poolWindow);
   return {
     inputs: [spacedValues([2, 7, 8, 8])],
     forward: ([x]) => maxPool.forward(x!).y,
@@ -130,8 +132,8 @@ const layers: readonly LayerUnderTest[] = [
   {
     layer: 'ReLU',
     inputs: [spacedValues([4, 11])],
-    forward: ([x]) => reluForward(x!),
-    backward: ([x], dy) => [reluBackward(dy, reluForward(x!))],
+    forward: ([x]) => nonlinearities.relu.forward(x!),
+    backward: ([x], dy) => [nonlinearities.relu.backward(dy, nonlinearities.relu.forward(x!))],
     tfjs: ([x]) => tf.relu(x!),
     h: 1 / 16, // Piecewise linear: no value crosses zero.
   },

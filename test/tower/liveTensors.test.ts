@@ -134,7 +134,7 @@ test.each([
   const bytes = new Uint8Array(2 * 28 * 28 * channels).fill(7);
   const pictures = preparePictures(
     { count: 2, height: 28, width: 28, channels, bytes },
-    { size, padding: 3, mean: [1, 2, 3], deviation: 2 },
+    { size, padding: 3, mean: [1, 2, 3], deviation: 2, channelOrder: 'rgb' as const },
   );
   expect(liveTensors()).toBe(before + 1);
   pictures.dispose();

@@ -42,7 +42,7 @@ describe('pictures', () => {
     const mean = [10, 100.5, 255];
     const { shape, values } = prepare(
       { count: 2, height: 16, width: 16, channels: 3, bytes },
-      { size: 16, padding: 0, mean, deviation: 1 },
+      { size: 16, padding: 0, mean, deviation: 1, channelOrder: 'rgb' as const },
     );
     expect(shape).toEqual([2, 16, 16, 3]);
     expect(values).toEqual(Float32Array.from(bytes, (byte, i) => byte - mean[i % 3]!)); // All exact in float32.
@@ -51,7 +51,7 @@ describe('pictures', () => {
   test('are divided by the deviation after the mean is subtracted', () => {
     const pixels = drawPixels(1, 8, 3);
     const mean = [120, 130, 140];
-    const { values } = prepare(pixels, { size: 8, padding: 0, mean, deviation: 61 });
+    const { values } = prepare(pixels, { size: 8, padding: 0, mean, deviation: 61, channelOrder: 'rgb' as const });
     const expected = Float32Array.from(pixels.bytes, (byte, i) => (byte - mean[i % 3]!) / 61);
     expect(relativeError(values, expected)).toBeLessThan(2e-7); // A product with the rounded 1 / 61.
   });
@@ -61,7 +61,7 @@ describe('pictures', () => {
     { size: 12, pictures: 'that are enlarged' },
   ])('$pictures get zeros below and on the right, and nothing else changes', ({ size }) => {
     const pixels = drawPixels(2, 8, 3);
-    const rule = { size, mean: [120, 130, 140], deviation: 2 };
+    const rule = { size, mean: [120, 130, 140], deviation: 2, channelOrder: 'rgb' as const };
     const plain = prepare(pixels, { ...rule, padding: 0 });
     const padded = prepare(pixels, { ...rule, padding: 3 });
     expect(padded.shape).toEqual([2, size + 3, size + 3, 3]);
@@ -76,14 +76,20 @@ describe('pictures', () => {
 
   test('in grey become three equal channels', () => {
     const pixels = drawPixels(2, 8, 1);
-    const { shape, values } = prepare(pixels, { size: 8, padding: 0, mean: [99], deviation: 1 });
+    const { shape, values } = prepare(pixels, { size: 8, padding: 0, mean: [99], deviation: 1, channelOrder: 'rgb' as const });
     expect(shape).toEqual([2, 8, 8, 3]);
     expect(values).toEqual(Float32Array.from({ length: values.length }, (_, i) => pixels.bytes[Math.floor(i / 3)]! - 99));
   });
 
   test('in grey of 28x28 are enlarged to 51x51 as a plain bilinear half-pixel resize does', () => {
     const pixels = drawPixels(2, 28, 1);
-    const { shape, values } = prepare(pixels, { size: 51, padding: 0, mean: [72.5], deviation: 90 });
+    const { shape, values } = prepare(pixels, {
+      size: 51,
+      padding: 0,
+      mean: [72.5],
+      deviation: 90,
+      channelOrder: 'rgb' as const,
+    });
     expect(shape).toEqual([2, 51, 51, 3]);
     const expected = [0, 1].flatMap((picture) => {
       const centred = [...pixels.bytes.subarray(picture * 784, (picture + 1) * 784)].map((byte) => (byte - 72.5) / 90);
@@ -95,7 +101,7 @@ describe('pictures', () => {
 
   test('in colour are enlarged channel by channel', () => {
     const pixels = drawPixels(1, 5, 3);
-    const { values } = prepare(pixels, { size: 12, padding: 0, mean: [0, 0, 0], deviation: 1 });
+    const { values } = prepare(pixels, { size: 12, padding: 0, mean: [0, 0, 0], deviation: 1, channelOrder: 'rgb' as const });
     for (const channel of [0, 1, 2]) {
       const source = [...pixels.bytes].filter((_, i) => i % 3 === channel);
       const actual = values.filter((_, i) => i % 3 === channel);
