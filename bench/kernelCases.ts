@@ -89,8 +89,14 @@ function* convCases({ spec, input, maps, output }: ConvPlan, batch: number, isFi
   }
   if (spec.pool) {
     const hasWorkspace = chooseKernels().maxPool === workspaceMaxPool;
-    if (hasWorkspace) yield* poolCases(layer, 'pool, workspace', workspaceMaxPool, { activation, batch, output, timesInStep: 1 });
-    yield* poolCases(layer, 'pool, portable', portableMaxPool, { activation, batch, output, timesInStep: hasWorkspace ? 0 : 1 });
+    if (hasWorkspace)
+      yield* poolCases(layer, 'pool, workspace', workspaceMaxPool(), { activation, batch, output, timesInStep: 1 });
+    yield* poolCases(layer, 'pool, portable', portableMaxPool(), {
+      activation,
+      batch,
+      output,
+      timesInStep: hasWorkspace ? 0 : 1,
+    });
   }
   activation.dispose();
 }

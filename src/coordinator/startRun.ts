@@ -7,6 +7,7 @@ import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
+import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
 import { parameterCount, towers } from '../spec/layout.ts';
 import { totalSteps } from '../spec/schedule.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
@@ -100,6 +101,8 @@ async function runWithData(
 ): Promise<ExitCode> {
   const { config, data, folder, progress, say, socket, local, now, packageVersion } = options;
   const plan = planNetwork(networkFor(config), data.classes.length);
+  gradientsWanted(plan.spec, config.trainOnly);
+  checkLayerNames(plan.spec, config.skip, 'skip');
   const facts = {
     config,
     classes: plan.classes,

@@ -41,13 +41,42 @@ export interface NetworkSpec {
   readonly inputPadding: number;
   readonly convs: readonly ConvSpec[];
   readonly denses: readonly DenseSpec[];
+  /** The nonlinearity of every layer but the last (paper, section 3.1). */
+  readonly activation: ActivationName;
+  /** In layers with LRN: convolution, activation, LRN, pooling (paper), or convolution, LRN, pooling, activation (the author's code). */
+  readonly activationPlace: 'before-lrn' | 'after-pool';
+  readonly poolWindow: PoolWindow;
+  readonly lrn: LrnSpec;
+}
+
+export type ActivationName = 'relu' | 'tanh' | 'sigmoid';
+
+/** Side of a pooling window, and the distance of two. */
+export interface PoolWindow {
+  readonly size: number;
+  readonly stride: number;
+}
+
+/** y = x / (bias + alpha * sum of x^2 over 2 radius + 1 neighbouring maps)^beta (paper, section 3.3). */
+export interface ResponseNormRule {
+  readonly radius: number;
+  readonly bias: number;
+  readonly alpha: number;
+  readonly beta: number;
+}
+
+export interface LrnSpec extends ResponseNormRule {
+  /** Neighbours are maps of the same tower, or of both: then the maps at the border cross (docs/adr/0012-global-lrn.md). */
+  readonly scope: 'tower' | 'global';
 }
 
 /** Overlapping pooling: windows of 3, two apart (paper, section 3.4). */
-export const poolWindow = { size: 3, stride: 2 } as const;
+export const poolWindow: PoolWindow = { size: 3, stride: 2 };
+/** Windows that touch: the pooling that the paper compares with. */
+export const disjointPoolWindow: PoolWindow = { size: 2, stride: 2 };
 
 /** Response normalisation over 5 neighbouring maps of one tower (paper, section 3.3). */
-export const responseNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75 } as const;
+export const responseNorm: ResponseNormRule = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75 };
 
 export const inputChannels = 3;
 
@@ -83,38 +112,68 @@ function eightLayers({ name, inputSize, inputPadding, conv1, kernels, hidden }: 
       { kind: 'dense', name: 'fc7', units: hidden, hidden: true, paperBias: 1 },
       { kind: 'dense', name: 'fc8', units: 'classes', hidden: false, paperBias: 0 },
     ],
+    activation: 'relu',
+    activationPlace: 'before-lrn',
+    poolWindow,
+    lrn: { scope: 'tower', ...responseNorm },
   };
 }
 
-/** The networks that `--network` knows. All have the paper's eight layers and its crossings. */
+/**
+ * The paper's one-GPU network (section 3.5): half the kernels in conv1 to conv4, conv5 and the dense layers as they are, and every layer sees
+ * all maps. Two workers compute it with a crossing at every convolution but the first (docs/adr/0012-global-lrn.md).
+ */
+function oneTower({ name, convs, lrn, ...rest }: NetworkSpec): NetworkSpec {
+  return {
+    ...rest,
+    name: `${name}-one-tower`,
+    convs: convs.map((conv, i) => ({
+      ...conv,
+      kernels: i < convs.length - 1 ? conv.kernels / 2 : conv.kernels,
+      crosses: i > 0,
+    })),
+    lrn: { ...lrn, scope: 'global' },
+  };
+}
+
+/** The paper's. */
+const alexnet = eightLayers({
+  name: 'alexnet',
+  inputSize: 224,
+  inputPadding: 3,
+  conv1: { kernelSize: 11, stride: 4 },
+  kernels: [96, 256, 384, 384, 256],
+  hidden: 4096,
+});
+
+/** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
+const compact = eightLayers({
+  name: 'compact',
+  inputSize: 67,
+  inputPadding: 0,
+  conv1: { kernelSize: 11, stride: 4 },
+  kernels: [24, 64, 96, 96, 64],
+  hidden: 512,
+});
+
+/** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
+const tiny = eightLayers({
+  name: 'tiny',
+  inputSize: 51,
+  inputPadding: 0,
+  conv1: { kernelSize: 5, stride: 2 },
+  kernels: [8, 16, 24, 24, 16],
+  hidden: 32,
+});
+
+/** The networks that `--network` knows. All have the paper's eight layers. */
 export const networks = {
-  /** The paper's. */
-  alexnet: eightLayers({
-    name: 'alexnet',
-    inputSize: 224,
-    inputPadding: 3,
-    conv1: { kernelSize: 11, stride: 4 },
-    kernels: [96, 256, 384, 384, 256],
-    hidden: 4096,
-  }),
-  /** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
-  compact: eightLayers({
-    name: 'compact',
-    inputSize: 67,
-    inputPadding: 0,
-    conv1: { kernelSize: 11, stride: 4 },
-    kernels: [24, 64, 96, 96, 64],
-    hidden: 512,
-  }),
-  /** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
-  tiny: eightLayers({
-    name: 'tiny',
-    inputSize: 51,
-    inputPadding: 0,
-    conv1: { kernelSize: 5, stride: 2 },
-    kernels: [8, 16, 24, 24, 16],
-    hidden: 32,
-  }),
+  alexnet,
+  compact,
+  tiny,
+  'alexnet-one-tower': oneTower(alexnet),
+  'compact-one-tower': oneTower(compact),
+  'tiny-one-tower': oneTower(tiny),
 } as const satisfies Record<string, NetworkSpec>;
 
 export type NetworkName = keyof typeof networks;
@@ -123,15 +182,37 @@ export type NetworkName = keyof typeof networks;
 export interface NetworkChoice {
   readonly network: NetworkName;
   readonly cropSize?: number | undefined;
+  readonly activation?: ActivationName;
+  readonly activationPlace?: NetworkSpec['activationPlace'];
+  readonly pool?: 'overlapping' | 'disjoint';
+  readonly lrn?: 'tower' | 'global' | 'none';
+  readonly lrnK?: number;
+  readonly lrnAlpha?: number;
 }
 
 /** The network of a run: its table, with what the config changes in it. Throws UsageError where the crop does not fit. */
-export function networkFor({ network, cropSize }: NetworkChoice): NetworkSpec {
-  const spec: NetworkSpec = networks[network];
-  if (cropSize === undefined) return spec;
+export function networkFor(choice: NetworkChoice): NetworkSpec {
+  const spec: NetworkSpec = networks[choice.network];
+  const { activation = spec.activation, activationPlace = spec.activationPlace, pool, lrn, lrnK, lrnAlpha } = choice;
   const side = spec.inputSize + spec.inputPadding;
-  if (cropSize > side) throw new UsageError(`crop-size: ${network} sees ${String(side)} pixels a side, not ${String(cropSize)}`);
-  return { ...spec, inputSize: cropSize, inputPadding: side - cropSize };
+  const { cropSize = spec.inputSize } = choice;
+  if (cropSize > side)
+    throw new UsageError(`crop-size: ${spec.name} sees ${String(side)} pixels a side, not ${String(cropSize)}`);
+  return {
+    ...spec,
+    inputSize: cropSize,
+    inputPadding: side - cropSize,
+    activation,
+    activationPlace,
+    convs: lrn === 'none' ? spec.convs.map((conv) => ({ ...conv, responseNorm: false })) : spec.convs,
+    poolWindow: pool === 'disjoint' ? disjointPoolWindow : spec.poolWindow,
+    lrn: {
+      ...spec.lrn,
+      scope: lrn === 'global' ? 'global' : spec.lrn.scope,
+      bias: lrnK ?? spec.lrn.bias,
+      alpha: lrnAlpha ?? spec.lrn.alpha,
+    },
+  };
 }
 
 /** Height, width and channels. */
@@ -187,8 +268,8 @@ export function planNetwork(spec: NetworkSpec, classes: number): NetworkPlan {
     };
     const output: MapShape = conv.pool
       ? {
-          height: windows(maps.height, poolWindow.size, poolWindow.stride, `${conv.name}'s pooling`),
-          width: windows(maps.width, poolWindow.size, poolWindow.stride, `${conv.name}'s pooling`),
+          height: windows(maps.height, spec.poolWindow.size, spec.poolWindow.stride, `${conv.name}'s pooling`),
+          width: windows(maps.width, spec.poolWindow.size, spec.poolWindow.stride, `${conv.name}'s pooling`),
           channels: maps.channels,
         }
       : maps;
@@ -243,10 +324,12 @@ export function trainingMultiplyAdds(plan: NetworkPlan): number {
 export function crossingFloats(plan: NetworkPlan): { forward: number; backward: number } {
   let forward = 0;
   let backward = 0;
-  for (const { spec, input } of plan.convs) {
-    if (!spec.crosses) continue;
-    forward += input.height * input.width * input.channels;
-    backward += input.height * input.width * input.channels;
+  const { lrn } = plan.spec;
+  for (const { spec, input, maps } of plan.convs) {
+    const border = lrn.scope === 'global' && spec.responseNorm ? maps.height * maps.width * lrn.radius : 0;
+    const gathered = spec.crosses ? input.height * input.width * input.channels : 0;
+    forward += gathered + border;
+    backward += gathered + border;
   }
   for (const { spec, inputFeatures, units } of plan.denses) {
     forward += spec.hidden ? inputFeatures : units;

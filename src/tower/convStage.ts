@@ -1,15 +1,16 @@
-// One convolution of one tower and what follows it, in the paper's order: convolution, ReLU, LRN, overlapping pooling (sections 3.1 to 3.5).
+// One convolution of one tower and what follows it: activation, LRN, pooling (paper, sections 3.1 to 3.5; convSteps.ts has their order).
 // Invariant: a stage owns what it saved; its backward pass frees each tensor at its last use and gives dx away.
 
-import type { ConvPlan } from '../spec/network.ts';
-import { rectified } from './activation.ts';
-import type { Activated, Activation } from './activation.ts';
+import type { TowerIndex } from '../spec/layout.ts';
+import type { ConvPlan, NetworkSpec } from '../spec/network.ts';
+import type { GradientsWanted } from '../spec/trainedLayers.ts';
+import { convSteps } from './convSteps.ts';
+import type { ConvStep } from './convSteps.ts';
 import { convolution } from './convolution.ts';
 import { gatherForward, reduceScatterBackward } from './crossing.ts';
-import type { CrossingWeights, Send } from './crossing.ts';
+import type { CrossingWeights, Link } from './crossing.ts';
 import type { Kernels } from './kernels.ts';
 import type { LinearMap } from './linearMap.ts';
-import type { MaxPool } from './maxPool.ts';
 import type { Parameters } from './parameters.ts';
 import { dispose } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
@@ -22,79 +23,95 @@ export interface ConvSaved {
   readonly x: Tensor;
   /** The peer's features, in a crossing. */
   readonly xPeer: Tensor | undefined;
-  readonly activated: Activated;
-  readonly pooled: { readonly y: Tensor; readonly workspace?: Tensor } | undefined;
+  /** By step. */
+  readonly steps: readonly (readonly Tensor[])[];
+}
+
+export interface ConvStageOptions {
+  readonly network: NetworkSpec;
+  readonly tower: TowerIndex;
+  readonly kernels: Kernels;
+  readonly parameters: Parameters;
+  readonly wanted: GradientsWanted;
 }
 
 export class ConvStage {
   readonly plan: ConvPlan;
+  readonly wanted: GradientsWanted;
   readonly #map: LinearMap;
-  readonly #activation: Activation;
-  readonly #pool: MaxPool | undefined;
+  readonly #steps: readonly ConvStep[];
   readonly #parameters: Parameters;
-  /** The first stage is fed pictures: nobody asks for their gradient. */
-  readonly #isFirst: boolean;
 
-  constructor(plan: ConvPlan, { kernels, parameters, isFirst }: { kernels: Kernels; parameters: Parameters; isFirst: boolean }) {
+  constructor(plan: ConvPlan, { parameters, wanted, ...options }: ConvStageOptions) {
     this.plan = plan;
+    this.wanted = wanted;
     this.#map = convolution(plan.spec);
-    this.#activation = plan.spec.responseNorm ? kernels.normalisedActivation(plan.maps.channels) : rectified;
-    this.#pool = plan.spec.pool ? kernels.maxPool : undefined;
+    this.#steps = convSteps(plan, options);
     this.#parameters = parameters;
-    this.#isFirst = isFirst;
   }
 
   /** Takes x [N,H,W,C]; gives y [N,H',W',C'] and what `backward` or `release` will free. */
-  async forward(x: Tensor, send: Send): Promise<{ y: Tensor; saved: ConvSaved }> {
-    const { z, xPeer } = await this.#convolve(x, send);
-    const activated = this.#activation.forward(z, this.#weight('bias'));
-    z.dispose();
-    const pooled = this.#pool?.forward(activated.y);
-    const y = (pooled?.y ?? activated.y).clone();
-    return { y, saved: { x, xPeer, activated, pooled } };
+  async forward(x: Tensor, link: Link): Promise<{ y: Tensor; saved: ConvSaved }> {
+    const { z, xPeer } = await this.#convolve(x, link);
+    const bias = this.#weight('bias');
+    const steps: (readonly Tensor[])[] = [];
+    let y = z;
+    for (const step of this.#steps) {
+      const result = await step.forward(y, bias, link);
+      y.dispose();
+      y = result.y;
+      steps.push(result.saved);
+    }
+    return { y, saved: { x, xPeer, steps } };
   }
 
-  /** Takes dy; hands the parameters' gradients to `take`; gives dx, or nothing in the first stage. */
-  async backward(dy: Tensor, saved: ConvSaved, send: Send, take: TakeGradient): Promise<Tensor | undefined> {
-    const { activated, pooled } = saved;
+  /** Takes dy; hands the parameters' gradients to `take`, unless it is frozen; gives dx, where it is wanted. */
+  async backward(dy: Tensor, saved: ConvSaved, link: Link, take: TakeGradient): Promise<Tensor | undefined> {
+    const takeBias = (db: Tensor): void => {
+      if (this.wanted.parameters) take(`${this.plan.spec.name}.bias`, db);
+      else db.dispose();
+    };
     let d = dy;
-    if (pooled !== undefined && this.#pool !== undefined) {
-      d = this.#pool.backward(dy, { x: activated.y, ...pooled });
-      dispose(dy, pooled.y, pooled.workspace);
+    for (const [i, step] of [...this.#steps.entries()].reverse()) {
+      const tensors = saved.steps[i] ?? [];
+      const dx = await step.backward(d, tensors, link, takeBias);
+      dispose(d, ...tensors);
+      d = dx;
     }
-    const { dz, db } = this.#activation.backward(d, activated);
-    take(`${this.plan.spec.name}.bias`, db);
-    dispose(d, activated.y, ...activated.saved);
-    const dx = await this.#convolveBackward(dz, saved, send, take);
-    dispose(dz, saved.x, saved.xPeer);
+    const dx = await this.#convolveBackward(d, saved, link, take);
+    dispose(d, saved.x, saved.xPeer);
     return dx;
   }
 
   /** Frees what a forward pass saved, where no backward pass follows. */
-  release({ x, xPeer, activated, pooled }: ConvSaved): void {
-    dispose(x, xPeer, activated.y, ...activated.saved, pooled?.y, pooled?.workspace);
+  release({ x, xPeer, steps }: ConvSaved): void {
+    dispose(x, xPeer, ...steps.flat());
   }
 
   close(): void {
-    this.#activation.close();
+    for (const step of this.#steps) step.close();
   }
 
-  async #convolve(x: Tensor, send: Send): Promise<{ z: Tensor; xPeer: Tensor | undefined }> {
-    if (this.plan.spec.crosses) return gatherForward(this.#map, this.#crossingWeights(), x, send);
+  async #convolve(x: Tensor, link: Link): Promise<{ z: Tensor; xPeer: Tensor | undefined }> {
+    const { crosses, name } = this.plan.spec;
+    if (crosses) return gatherForward(this.#map, this.#crossingWeights(), x, link(name));
     return { z: this.#map.apply(x, this.#weight('weight')), xPeer: undefined };
   }
 
-  async #convolveBackward(dz: Tensor, { x, xPeer }: ConvSaved, send: Send, take: TakeGradient): Promise<Tensor | undefined> {
+  async #convolveBackward(dz: Tensor, { x, xPeer }: ConvSaved, link: Link, take: TakeGradient): Promise<Tensor | undefined> {
     const { name } = this.plan.spec;
     if (xPeer !== undefined) {
-      const { dx, dOwn, dPeer } = await reduceScatterBackward(this.#map, this.#crossingWeights(), { x, xPeer }, dz, send);
-      take(`${name}.weight.own`, dOwn);
-      take(`${name}.weight.peer`, dPeer);
-      return dx;
+      const weights = this.#crossingWeights();
+      const gradients = await reduceScatterBackward(this.#map, weights, { x, xPeer }, dz, link(name), this.wanted);
+      if (gradients.weights !== undefined) {
+        take(`${name}.weight.own`, gradients.weights.dOwn);
+        take(`${name}.weight.peer`, gradients.weights.dPeer);
+      }
+      return gradients.dx;
     }
     const weight = this.#weight('weight');
-    take(`${name}.weight`, this.#map.weightGradient(x, dz, weight.shape));
-    return this.#isFirst ? undefined : this.#map.inputGradient(dz, weight, x.shape);
+    if (this.wanted.parameters) take(`${name}.weight`, this.#map.weightGradient(x, dz, weight.shape));
+    return this.wanted.input ? this.#map.inputGradient(dz, weight, x.shape) : undefined;
   }
 
   #weight(part: string): Tensor {

@@ -1,9 +1,11 @@
-// One hidden fully connected layer of one tower: it gathers the features of both towers, multiplies, then ReLU and dropout (paper, sections
+// One hidden fully connected layer of one tower: it gathers the features of both towers, multiplies, then activation and dropout (paper, sections
 // 3.5 and 4.2). The last layer, which sums partial logits instead, is logitsStage.ts.
 // Features [N,I] in, units [N,O] out. Invariant as in convStage.ts: a stage owns what it saved.
 
-import type { DensePlan } from '../spec/network.ts';
-import { rectified } from './activation.ts';
+import type { ActivationName, DensePlan } from '../spec/network.ts';
+import type { GradientsWanted } from '../spec/trainedLayers.ts';
+import { biased, nonlinearities } from './activation.ts';
+import type { Activation } from './activation.ts';
 import { gatherForward, reduceScatterBackward } from './crossing.ts';
 import type { CrossingWeights, Send } from './crossing.ts';
 import type { TakeGradient } from './convStage.ts';
@@ -22,14 +24,26 @@ export interface DenseSaved {
   readonly mask: Tensor | undefined;
 }
 
+export interface DenseStageOptions {
+  readonly activation: ActivationName;
+  readonly parameters: Parameters;
+  readonly dropout: DropoutRule;
+  readonly masks: MaskSource;
+  readonly wanted: GradientsWanted;
+}
+
 export class DenseStage {
   readonly plan: DensePlan;
+  readonly wanted: GradientsWanted;
   readonly #parameters: Parameters;
   readonly #dropout: DropoutRule;
   readonly #masks: MaskSource;
+  readonly #activation: Activation;
 
-  constructor(plan: DensePlan, options: { parameters: Parameters; dropout: DropoutRule; masks: MaskSource }) {
+  constructor(plan: DensePlan, options: DenseStageOptions) {
     this.plan = plan;
+    this.wanted = options.wanted;
+    this.#activation = biased(nonlinearities[options.activation]);
     this.#parameters = options.parameters;
     this.#dropout = options.dropout;
     this.#masks = options.masks;
@@ -38,7 +52,7 @@ export class DenseStage {
   /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
   async forward(x: Tensor, send: Send, pass: { step: number; training: boolean }): Promise<{ y: Tensor; saved: DenseSaved }> {
     const { z, xPeer } = await gatherForward(dense, this.#weights(), x, send);
-    const { y: activation } = rectified.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
+    const { y: activation } = this.#activation.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
     z.dispose();
     if (this.#dropout.rate === 0) return { y: activation.clone(), saved: { x, xPeer, activation, mask: undefined } };
     if (!pass.training) return { y: dropoutAtTest(activation, this.#dropout), saved: { x, xPeer, activation, mask: undefined } };
@@ -48,17 +62,20 @@ export class DenseStage {
     return { y: dropoutForward(activation, mask), saved: { x, xPeer, activation, mask } };
   }
 
-  /** Takes dy; hands the parameters' gradients to `take`; gives dx. */
-  async backward(dy: Tensor, saved: DenseSaved, send: Send, take: TakeGradient): Promise<Tensor> {
+  /** Takes dy; hands the parameters' gradients to `take`, unless it is frozen; gives dx, where it is wanted. */
+  async backward(dy: Tensor, saved: DenseSaved, send: Send, take: TakeGradient): Promise<Tensor | undefined> {
     const { name } = this.plan.spec;
     const { x, xPeer, activation, mask } = saved;
     const dActivation = mask === undefined ? dy.clone() : dropoutBackward(dy, mask);
-    const { dz, db } = rectified.backward(dActivation, { y: activation, saved: [] });
-    take(`${name}.bias`, db);
+    const { dz, db } = this.#activation.backward(dActivation, { y: activation, saved: [] });
+    if (this.wanted.parameters) take(`${name}.bias`, db);
+    else db.dispose();
     dispose(dy, dActivation, mask, activation);
-    const { dx, dOwn, dPeer } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send);
-    take(`${name}.weight.own`, dOwn);
-    take(`${name}.weight.peer`, dPeer);
+    const { dx, weights } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send, this.wanted);
+    if (weights !== undefined) {
+      take(`${name}.weight.own`, weights.dOwn);
+      take(`${name}.weight.peer`, weights.dPeer);
+    }
     dispose(dz, x, xPeer);
     return dx;
   }

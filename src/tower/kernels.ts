@@ -1,6 +1,7 @@
 // Which kernels this process computes with, chosen once at start: the fast ones where TensorFlow and the device have them, else the portable.
 // Invariant: both choices compute the same function; test/tower/kernels.test.ts compares them.
 
+import type { PoolWindow, ResponseNormRule } from '../spec/network.ts';
 import type { Activation } from './activation.ts';
 import {
   composedNormalisedActivation,
@@ -8,20 +9,24 @@ import {
   nativeNormalisedActivation,
 } from './normalisedActivation.ts';
 import { bandedResponseNorm, portableResponseNorm } from './responseNorm.ts';
+import type { ResponseNorm } from './responseNorm.ts';
 import { hasWorkspaceMaxPool, portableMaxPool, workspaceMaxPool } from './maxPool.ts';
 import type { MaxPool } from './maxPool.ts';
 import { deviceInfo } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
 export interface Kernels {
-  readonly maxPool: MaxPool;
-  readonly normalisedActivation: (channels: number) => Activation;
+  readonly maxPool: (window?: PoolWindow) => MaxPool;
+  /** Bias, ReLU and LRN in one. */
+  readonly normalisedActivation: (channels: number, rule?: ResponseNormRule) => Activation;
+  readonly responseNorm: (channels: number, rule?: ResponseNormRule) => ResponseNorm;
 }
 
 /** TensorFlow's plain ops, on every device. */
 export const portableKernels: Kernels = {
   maxPool: portableMaxPool,
-  normalisedActivation: (channels) => composedNormalisedActivation(portableResponseNorm(channels)),
+  normalisedActivation: (channels, rule) => composedNormalisedActivation(portableResponseNorm(channels, rule)),
+  responseNorm: portableResponseNorm,
 };
 
 /** The fastest kernels that work here. */
@@ -31,8 +36,9 @@ export function chooseKernels(): Kernels {
     maxPool: onCpu && probeWorkspaceMaxPool() ? workspaceMaxPool : portableMaxPool,
     normalisedActivation:
       onCpu && hasNativeNormalisedActivation()
-        ? () => nativeNormalisedActivation()
-        : (channels) => composedNormalisedActivation(bandedResponseNorm(channels)),
+        ? (_channels, rule) => nativeNormalisedActivation(rule)
+        : (channels, rule) => composedNormalisedActivation(bandedResponseNorm(channels, rule)),
+    responseNorm: bandedResponseNorm,
   };
 }
 

@@ -2,6 +2,7 @@
 // once. Both towers then hold the same logits [N,K], so nothing crosses on the way back.
 
 import type { DensePlan } from '../spec/network.ts';
+import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import type { Send } from './crossing.ts';
 import type { TakeGradient } from './convStage.ts';
 import { addBias, biasGradient, dense } from './linearMap.ts';
@@ -11,10 +12,12 @@ import type { Tensor } from './tensorflow.ts';
 
 export class LogitsStage {
   readonly plan: DensePlan;
+  readonly wanted: GradientsWanted;
   readonly #parameters: Parameters;
 
-  constructor(plan: DensePlan, { parameters }: { parameters: Parameters }) {
+  constructor(plan: DensePlan, { parameters, wanted }: { parameters: Parameters; wanted: GradientsWanted }) {
     this.plan = plan;
+    this.wanted = wanted;
     this.#parameters = parameters;
   }
 
@@ -28,12 +31,15 @@ export class LogitsStage {
     return logits;
   }
 
-  /** Borrows dLogits [N,K] and x; hands the parameters' gradients to `take`; gives dx. */
-  backward(dLogits: Tensor, x: Tensor, take: TakeGradient): Tensor {
+  /** Borrows dLogits [N,K] and x; hands the parameters' gradients to `take`, unless it is frozen; gives dx, where it is wanted. */
+  backward(dLogits: Tensor, x: Tensor, take: TakeGradient): Tensor | undefined {
     const { name } = this.plan.spec;
     const weight = this.#weight();
-    take(`${name}.weight`, dense.weightGradient(x, dLogits, weight.shape));
-    take(`${name}.bias`, biasGradient(dLogits));
+    if (this.wanted.parameters) {
+      take(`${name}.weight`, dense.weightGradient(x, dLogits, weight.shape));
+      take(`${name}.bias`, biasGradient(dLogits));
+    }
+    if (!this.wanted.input) return undefined;
     return dense.inputGradient(dLogits, weight, x.shape);
   }
 

@@ -1,10 +1,11 @@
-// Overlapping max pooling (paper, section 3.4): windows of 3x3, two apart, x [N,H,W,C] -> y [N,H',W',C].
+// Max pooling (paper, section 3.4): windows of 3x3, two apart (overlapping), or of 2x2 (disjoint); x [N,H,W,C] -> y [N,H',W',C].
 // The gradient goes to the place of each window's maximum. oneDNN's kernels remember those places in a workspace; TensorFlow's portable
 // gradient searches them again, which takes thirty times as long on a CPU (bench/kernels.ts).
 
 import { poolWindow } from '../spec/network.ts';
+import type { PoolWindow } from '../spec/network.ts';
 import { attribute, dispose, float32, runOp, runOpMany } from './tensorflow.ts';
-import type { Tensor } from './tensorflow.ts';
+import type { Attribute, Tensor } from './tensorflow.ts';
 
 /** What a max pool's backward pass needs; it is freed there. */
 export interface PoolSaved {
@@ -20,42 +21,53 @@ export interface MaxPool {
   backward(dy: Tensor, saved: PoolSaved): Tensor;
 }
 
-const window = [
-  float32,
-  attribute.int('ksize', [1, poolWindow.size, poolWindow.size, 1]),
-  attribute.int('strides', [1, poolWindow.stride, poolWindow.stride, 1]),
-  attribute.string('padding', 'VALID'),
-  attribute.int('explicit_paddings', []),
-  attribute.string('data_format', 'NHWC'),
-];
+function attributesOf({ size, stride }: PoolWindow): Attribute[] {
+  return [
+    float32,
+    attribute.int('ksize', [1, size, size, 1]),
+    attribute.int('strides', [1, stride, stride, 1]),
+    attribute.string('padding', 'VALID'),
+    attribute.int('explicit_paddings', []),
+    attribute.string('data_format', 'NHWC'),
+  ];
+}
 
 /** Runs everywhere, GPUs included. */
-export const portableMaxPool: MaxPool = {
-  forward: (x) => ({ y: runOp('MaxPool', window, [x]) }),
-  backward: (dy, { x, y }) => runOp('MaxPoolGrad', window, [x, y, dy]),
-};
-
-const withWorkspace = [...window, attribute.bool('workspace_enabled', true), attribute.string('_kernel', 'MklNameChangeOp')];
+export function portableMaxPool(window: PoolWindow = poolWindow): MaxPool {
+  const attributes = attributesOf(window);
+  return {
+    forward: (x) => ({ y: runOp('MaxPool', attributes, [x]) }),
+    backward: (dy, { x, y }) => runOp('MaxPoolGrad', attributes, [x, y, dy]),
+  };
+}
 
 /** oneDNN's pair, in TensorFlow's builds for x86 CPUs. */
-export const workspaceMaxPool: MaxPool = {
-  forward(x) {
-    const [y, workspace] = runOpMany('_MklNativeMaxPool', withWorkspace, [x], 2) as [Tensor, Tensor];
-    return { y, workspace };
-  },
-  backward(dy, { x, y, workspace }) {
-    if (workspace === undefined) throw new Error('max pooling went forward without a workspace');
-    return runOp('_MklNativeMaxPoolGrad', withWorkspace, [x, y, dy, workspace]);
-  },
-};
+export function workspaceMaxPool(window: PoolWindow = poolWindow): MaxPool {
+  const attributes = [
+    ...attributesOf(window),
+    attribute.bool('workspace_enabled', true),
+    attribute.string('_kernel', 'MklNameChangeOp'),
+  ];
+  return {
+    forward(x) {
+      const [y, workspace] = runOpMany('_MklNativeMaxPool', attributes, [x], 2) as [Tensor, Tensor];
+      return { y, workspace };
+    },
+    backward(dy, { x, y, workspace }) {
+      if (workspace === undefined) throw new Error('max pooling went forward without a workspace');
+      return runOp('_MklNativeMaxPoolGrad', attributes, [x, y, dy, workspace]);
+    },
+  };
+}
 
 /** Whether this TensorFlow has oneDNN's pooling pair: one small pooling, there and back. */
 export function hasWorkspaceMaxPool(probe: Tensor): boolean {
+  const pool = workspaceMaxPool();
   let tensors: Tensor[] = [];
   try {
-    const { y, workspace } = workspaceMaxPool.forward(probe);
+    const { y, workspace } = pool.forward(probe);
     tensors = workspace === undefined ? [y] : [y, workspace];
-    tensors.push(workspaceMaxPool.backward(y, { x: probe, y, ...(workspace === undefined ? {} : { workspace }) }));
+    tensors.push(pool.backward(y, { x: probe, y, ...(workspace === undefined ? {} : { workspace }) }));
     return true;
   } catch {
     return false;

@@ -3,9 +3,10 @@
 // once in each direction, and keeps only a and y; composed of TensorFlow's ops it goes over them about ten times.
 
 import { responseNorm } from '../spec/network.ts';
+import type { ResponseNormRule } from '../spec/network.ts';
 import { rectified } from './activation.ts';
 import type { Activation } from './activation.ts';
-import type { ResponseNorm, ResponseNormRule } from './responseNorm.ts';
+import type { ResponseNorm } from './responseNorm.ts';
 import { attribute, dispose, runOpMany } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';

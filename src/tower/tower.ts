@@ -5,6 +5,8 @@
 import type { Exchange, SwapTag } from '../spec/exchange.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
+import { gradientsWanted } from '../spec/trainedLayers.ts';
+import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { ConvStage } from './convStage.ts';
 import type { ConvSaved } from './convStage.ts';
 import type { Send } from './crossing.ts';
@@ -31,11 +33,13 @@ export interface TowerOptions {
   readonly masks: MaskSource;
   /** Pictures per part of the convolutions. */
   readonly microBatch: number;
+  /** The layers that are trained; all, if absent. The others keep their weights to the bit; what they drop in training they still drop. */
+  readonly trainOnly?: readonly string[] | undefined;
   /** Monotonic milliseconds. */
   readonly now: () => number;
 }
 
-/** What a forward pass leaves for the backward pass. */
+/** What a forward pass leaves for the backward pass; below the lowest trained layer it is freed there. */
 interface Tape {
   readonly step: number;
   readonly pictures: number;
@@ -63,14 +67,23 @@ export class Tower {
   readonly #logits: LogitsStage;
 
   constructor(options: TowerOptions) {
-    const { plan, kernels, parameters, dropout, masks } = options;
+    const { plan, index, kernels, parameters, dropout, masks } = options;
+    const { spec: network } = plan;
     this.#options = options;
-    this.index = options.index;
-    this.#convs = plan.convs.map((conv, i) => new ConvStage(conv, { kernels, parameters, isFirst: i === 0 }));
+    this.index = index;
+    const gradients = gradientsWanted(network, options.trainOnly);
+    const wantedOf = ({ spec: { name } }: { spec: { name: string } }): GradientsWanted =>
+      gradients.get(name) ?? { parameters: true, input: true };
+    this.#convs = plan.convs.map(
+      (conv) => new ConvStage(conv, { network, tower: index, kernels, parameters, wanted: wantedOf(conv) }),
+    );
     const last = plan.denses.at(-1);
-    if (last === undefined) throw new Error(`${plan.spec.name} has no dense layer`);
-    this.#denses = plan.denses.slice(0, -1).map((dense) => new DenseStage(dense, { parameters, dropout, masks }));
-    this.#logits = new LogitsStage(last, { parameters });
+    if (last === undefined) throw new Error(`${network.name} has no dense layer`);
+    const { activation } = network;
+    this.#denses = plan.denses
+      .slice(0, -1)
+      .map((dense) => new DenseStage(dense, { activation, parameters, dropout, masks, wanted: wantedOf(dense) }));
+    this.#logits = new LogitsStage(last, { parameters, wanted: wantedOf(last) });
   }
 
   /** One training pass over images [N,S,S,3] and labels [N], both borrowed: scores and gradients; nothing is applied. */
@@ -84,12 +97,19 @@ export class Tower {
 
   /** Scores images without training; `batch` keeps its swaps apart from those of other batches. */
   async evaluate(batch: number, images: Tensor, labels: Tensor): Promise<Scores> {
-    const { logits, tape } = await this.#forward(images, { step: batch, training: false });
-    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
-    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
-    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, tape.pictures);
-    dispose(logits, dLogits, tape.features);
+    const logits = await this.#logitsOf(batch, images);
+    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, picturesOf(images));
+    dispose(logits, dLogits);
     return scores;
+  }
+
+  /** The probability of every class [N * K] for images [N,S,S,3], borrowed; `batch` as in `evaluate`. */
+  async predict(batch: number, images: Tensor): Promise<Float32Array> {
+    const logits = await this.#logitsOf(batch, images);
+    const probabilities = runOp('Softmax', [float32], [logits]);
+    const { values } = download(probabilities);
+    dispose(logits, probabilities);
+    return values;
   }
 
   /** Applies the gradients, and frees them. */
@@ -101,6 +121,14 @@ export class Tower {
     for (const conv of this.#convs) conv.close();
   }
 
+  async #logitsOf(batch: number, images: Tensor): Promise<Tensor> {
+    const { logits, tape } = await this.#forward(images, { step: batch, training: false });
+    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
+    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
+    tape.features.dispose();
+    return logits;
+  }
+
   async #forward(images: Tensor, pass: { step: number; training: boolean }): Promise<{ logits: Tensor; tape: Tape }> {
     const pictures = picturesOf(images);
     const tag = { step: pass.step, phase: pass.training ? 'forward' : 'evaluate' } as const;
@@ -110,7 +138,7 @@ export class Tower {
       const saves: ConvSaved[] = [];
       let x = slicePictures(images, range);
       for (const conv of this.#convs) {
-        const { y, saved } = await conv.forward(x, this.#send({ ...tag, site: conv.plan.spec.name, microBatch }));
+        const { y, saved } = await conv.forward(x, (site) => this.#send({ ...tag, site, microBatch }));
         saves.push(saved);
         x = y;
       }
@@ -137,19 +165,21 @@ export class Tower {
     let d = this.#logits.backward(dLogits, tape.features, take);
     dispose(dLogits, tape.features);
     for (const [i, dense] of [...this.#denses.entries()].reverse()) {
-      const send = this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 });
-      d = await dense.backward(d, savedAt(tape.denses, i), send, take);
+      const saved = savedAt(tape.denses, i);
+      if (d === undefined) dense.release(saved);
+      else d = await dense.backward(d, saved, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), take);
     }
     const features = d;
     for (const [microBatch, range] of this.#microBatches(tape.pictures).entries()) {
       const saves = savedAt(tape.convs, microBatch);
-      let dy: Tensor | undefined = unflatten(features, range, this.#convs.at(-1));
+      let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
-        if (dy === undefined) throw new Error(`no gradient reached ${conv.plan.spec.name}`);
-        dy = await conv.backward(dy, savedAt(saves, i), this.#send({ ...tag, site: conv.plan.spec.name, microBatch }), take);
+        const saved = savedAt(saves, i);
+        if (dy === undefined) conv.release(saved);
+        else dy = await conv.backward(dy, saved, (site) => this.#send({ ...tag, site, microBatch }), take);
       }
     }
-    features.dispose();
+    features?.dispose();
     return gradients;
   }
 

@@ -20,7 +20,7 @@ import { Parameters } from '../tower/parameters.ts';
 import { Tower } from '../tower/tower.ts';
 import { Dismissed, Inbox } from './inbox.ts';
 import type { Received } from './inbox.ts';
-import { evaluationStep, prepareBatch, trainingStep } from './trainingStep.ts';
+import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
 import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
 export interface ServeOptions {
@@ -106,6 +106,7 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
       padding: networkFor(config).inputPadding,
       mean: assignment.mean,
       deviation: config.pixels === 'standardized' ? meanOf(assignment.deviation) : 1,
+      channelOrder: config.channelOrder,
     },
   };
   try {
@@ -145,6 +146,8 @@ async function takeBatches(context: StepContext): Promise<never> {
     const dataWaitMs = performance.now() - start;
     if (batch.header.kind === 'evaluate') {
       await evaluationStep(batch, context);
+    } else if (batch.header.kind === 'predict') {
+      await predictionStep(batch, context);
     } else {
       await trainingStep(batch, context, {
         dataWaitMs,
@@ -203,6 +206,7 @@ function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<Tower
       dropout: { rate: config.dropout, form: config.dropoutForm },
       masks: keyedMasks(config.seed, index, config.dropout),
       microBatch: config.microBatch,
+      trainOnly: config.trainOnly,
       now: () => performance.now(),
     });
     return { tower, parameters, bytesSent: () => exchange.bytesSent };

@@ -5,6 +5,7 @@
 import { performance } from 'node:perf_hooks';
 import type { RunConfig } from '../spec/config.ts';
 import type { ParameterBlock } from '../spec/layout.ts';
+import { bytesOf, splitFrames } from '../protocol/frames.ts';
 import { readBatchPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
 import { preparePictures } from '../tower/pictures.ts';
@@ -41,11 +42,11 @@ export interface PreparedBatch {
 /** Uploads a batch: pixels become pictures on the device. Takes a place among the coordinator's credits again. */
 export function prepareBatch(batch: Received<'batch'>, { pictures, socket }: StepContext): PreparedBatch {
   const { header } = batch;
-  const { labels, pixels } = readBatchPayload(batch);
+  const { labels, pixels, colour } = readBatchPayload(batch);
   socket.send({ type: 'credit', step: header.step, count: 1 });
   return {
     header,
-    images: preparePictures({ ...header, bytes: pixels }, pictures),
+    images: preparePictures({ ...header, bytes: pixels, colour }, pictures),
     labels: uploadInt32(labels, [header.count]),
   };
 }
@@ -111,6 +112,20 @@ export async function evaluationStep({ header, images, labels }: PreparedBatch, 
     const { lossSum, top1, top5 } = at(results, i);
     const { step, index, count } = header;
     socket.send({ type: 'evalResult', step, tower: tower.index, index, loss: lossSum, top1, top5, count });
+  });
+}
+
+/** Sends the probabilities of every class for a batch, which it frees; both towers compute them, tower 0 speaks. */
+export async function predictionStep({ header, images, labels }: PreparedBatch, { seats, socket }: StepContext): Promise<void> {
+  const results = await Promise.all(seats.map(({ tower }) => tower.predict(header.index, images)));
+  dispose(images, labels);
+  seats.forEach(({ tower }, i) => {
+    if (tower.index !== 0) return;
+    const { step, index, count } = header;
+    const probabilities = at(results, i);
+    const classes = probabilities.length / count;
+    const answer = { type: 'predictions', step, tower: 0, index, count, classes } as const;
+    socket.send(answer, splitFrames(bytesOf(probabilities)));
   });
 }
 

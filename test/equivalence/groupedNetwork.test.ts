@@ -7,6 +7,7 @@ import { keyedMasks } from '../../src/tower/dropout.ts';
 import { chooseKernels } from '../../src/tower/kernels.ts';
 import { drawMerged } from '../tower/mergedWeights.ts';
 import { drawBatch, relativeError } from '../tower/tensors.ts';
+import { switchedPlans } from '../tower/switches.ts';
 import { TowerPair } from '../tower/towerPair.ts';
 import { groupedPass } from './groupedNetwork.ts';
 
@@ -24,11 +25,10 @@ const rounding = 1e-5;
 
 const { tiny, compact } = networks;
 describe.each([
-  { name: 'tiny', spec: tiny },
-  { name: 'compact', spec: compact },
-])('two towers of $name', ({ name, spec }) => {
-  const plan = planNetwork(spec, classes);
-
+  { name: 'tiny', plan: planNetwork(tiny, classes) },
+  { name: 'compact', plan: planNetwork(compact, classes) },
+  ...switchedPlans(classes).map(({ variant, plan }) => ({ name: `tiny with ${variant}`, plan })),
+])('two towers of $name', ({ name, plan }) => {
   test.each([
     { form: 'paper', microBatch: 3 },
     { form: 'inverted', microBatch: 2 },

@@ -102,8 +102,8 @@ describe('response norm, native', () => {
 });
 
 describe.each([
-  { kernel: 'portable', maxPool: portableKernels.maxPool },
-  { kernel: 'chosen', maxPool: chooseKernels().maxPool },
+  { kernel: 'portable', maxPool: portableKernels.maxPool() },
+  { kernel: 'chosen', maxPool: chooseKernels().maxPool() },
 ])('max pool, $kernel', ({ maxPool }) => {
   test.each(layerCases('maxPool'))('$name', (golden) => {
     const x = upload(golden.x);

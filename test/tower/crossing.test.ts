@@ -65,11 +65,11 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
 
   const both = (tensors: readonly Tensor[]): Float32Array => Float32Array.from(tensors.flatMap((t) => [...download(t).values]));
   const y = both(forward.map((one) => one.z));
-  const gap = inner(y, both(z)) - inner(both(x), both(backward.map(({ dx }) => dx)));
+  const gap = inner(y, both(z)) - inner(both(x), both(backward.map(({ dx }) => dx!)));
   const scale = norm(y) * norm(both(z));
   dispose(...x, ...own, ...peer, ...z);
   for (const { z: output, xPeer } of forward) dispose(output, xPeer);
-  for (const gradients of backward) dispose(...Object.values(gradients));
+  for (const { dx, weights: blocks } of backward) dispose(dx, blocks?.dOwn, blocks?.dPeer);
   return Math.abs(gap) / scale;
 }
 

@@ -64,7 +64,8 @@ function spacedValues(shape: readonly number[]): TensorData {
   return { shape, values: Float32Array.from(order, (place) => (place - Math.floor(count / 2) + 0.5) / 4) };
 }
 
-function maxPoolLayer({ maxPool }: Kernels): Omit<LayerUnderTest, 'layer'> {
+function maxPoolLayer(kernels: Kernels): Omit<LayerUnderTest, 'layer'> {
+  const maxPool = kernels.maxPool();
   return {
     inputs: [spacedValues([2, 7, 8, 8])],
     forward: ([x]) => maxPool.forward(x!).y,

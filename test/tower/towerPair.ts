@@ -26,6 +26,7 @@ export interface PairOptions {
   readonly dropout: DropoutRule;
   readonly masks: (tower: TowerIndex) => MaskSource;
   readonly microBatch: number;
+  readonly trainOnly?: readonly string[] | undefined;
 }
 
 type Both<T> = readonly [T, T];
