@@ -74,6 +74,38 @@ describe('pictures', () => {
     expect(padded.values).toEqual(expected);
   });
 
+  test.each([
+    { size: 8, pictures: 'of the right size' },
+    { size: 12, pictures: 'that are enlarged' },
+  ])('$pictures are shifted by the colour of each, before the division, and their padding is not', ({ size }) => {
+    const pixels = drawPixels(2, 8, 3);
+    const colour = Float32Array.of(1.5, -20, 3, 0, 7.25, -0.5);
+    const rule = { size, padding: 2, mean: [120.5, 130, 140], deviation: 2 };
+    const plain = prepare(pixels, rule);
+    const shifted = prepare({ ...pixels, colour }, rule);
+    const expected = plain.values.map((value, i) => {
+      const [channel, column, row] = [i % 3, Math.floor(i / 3) % (size + 2), Math.floor(i / 3 / (size + 2)) % (size + 2)];
+      const picture = Math.floor(i / 3 / (size + 2) ** 2);
+      return column < size && row < size ? value + colour[3 * picture + channel]! / 2 : value;
+    });
+    // A rounding or two of values up to 140 / 2; enlarging adds those of its weights.
+    expect(relativeError(shifted.values, expected)).toBeLessThan(1e-6);
+  });
+
+  test('are given as bgr where the network wants it: mean and colour still belong to their channel', () => {
+    const pixels = { ...drawPixels(2, 8, 3), colour: Float32Array.of(1, 2, 3, 4, 5, 6) };
+    const rule = { size: 8, padding: 1, mean: [120, 130, 140], deviation: 1 };
+    const rgb = prepare(pixels, rule).values;
+    const bgr = prepare(pixels, { ...rule, channelOrder: 'bgr' }).values;
+    expect(bgr).toEqual(rgb.map((_, i) => rgb[i - (i % 3) + (2 - (i % 3))]!));
+  });
+
+  test('in grey are the same in either order', () => {
+    const pixels = drawPixels(1, 8, 1);
+    const rule = { size: 8, padding: 0, mean: [99], deviation: 1 };
+    expect(prepare(pixels, { ...rule, channelOrder: 'bgr' })).toEqual(prepare(pixels, rule));
+  });
+
   test('in grey become three equal channels', () => {
     const pixels = drawPixels(2, 8, 1);
     const { shape, values } = prepare(pixels, { size: 8, padding: 0, mean: [99], deviation: 1 });
