@@ -123,6 +123,12 @@ describe("the switches of the paper's ideas", () => {
     expect(networkFor(parseRunConfig({}, 'defaults'))).toEqual(networks.alexnet);
   });
 
+  test('a smaller crop is zero-padded to what the network sees, and a larger one refused', () => {
+    expect(switched({ cropSize: 227 }).spec).toMatchObject({ inputSize: 227, inputPadding: 0 });
+    expect(switched({ cropSize: 200 }).spec).toMatchObject({ inputSize: 200, inputPadding: 27 });
+    expect(() => switched({ cropSize: 228 })).toThrow('crop-size: alexnet sees 227 pixels a side, not 228');
+  });
+
   test('disjoint pooling ends in the same sizes, and cuts off the last row and column', () => {
     expect(switched({ pool: 'disjoint' }).convs.map(({ output }) => output.height)).toEqual([27, 13, 13, 13, 6]);
   });
