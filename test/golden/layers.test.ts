@@ -4,6 +4,7 @@ import tf from '@tensorflow/tfjs-node-gpu';
 import { describe, expect, test } from 'vitest';
 import type { TensorData } from '../../src/spec/exchange.ts';
 import type { ParameterBlock } from '../../src/spec/layout.ts';
+import { nonlinearities } from '../../src/tower/activation.ts';
 import { convolution } from '../../src/tower/convolution.ts';
 import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from '../../src/tower/dropout.ts';
 import { addBias, biasGradient, dense } from '../../src/tower/linearMap.ts';
@@ -68,6 +69,12 @@ test.each(layerCases('relu'))('$name, whose gradient at zero is zero', ({ x, y, 
   expect(relativeError(valuesOf(output), y.values)).toBe(0);
 });
 
+test.each([...layerCases('tanh'), ...layerCases('sigmoid')])('$name', ({ kind, x, y, dy, dx }) => {
+  const output = nonlinearities[kind].forward(upload(x));
+  expectClose(nonlinearities[kind].backward(upload(dy), output), dx, roundingOfAFew);
+  expectClose(output, y, roundingOfAFew);
+});
+
 describe.each([
   { kernel: 'portable', make: portableResponseNorm },
   { kernel: 'banded', make: bandedResponseNorm },
@@ -102,10 +109,11 @@ describe('response norm, native', () => {
 });
 
 describe.each([
-  { kernel: 'portable', maxPool: portableKernels.maxPool() },
-  { kernel: 'chosen', maxPool: chooseKernels().maxPool() },
-])('max pool, $kernel', ({ maxPool }) => {
+  { kernel: 'portable', kernels: portableKernels },
+  { kernel: 'chosen', kernels: chooseKernels() },
+])('max pool, $kernel', ({ kernels }) => {
   test.each(layerCases('maxPool'))('$name', (golden) => {
+    const maxPool = kernels.maxPool(golden);
     const x = upload(golden.x);
     const pooled = maxPool.forward(x);
     expectClose(maxPool.backward(upload(golden.dy), { x, ...pooled }), golden.dx, roundingOfAFew); // Sums of up to four.
