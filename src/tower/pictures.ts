@@ -27,7 +27,7 @@ export interface Pixels {
   readonly channels: number;
   /** [count, height, width, channels]. */
   readonly bytes: Uint8Array;
-  /** What is added to every pixel of each RGB picture, in 0..255 [count, 3]; not to the padding. */
+  /** What is added to every pixel of each RGB picture, in 0..255 [count, 3]; not to the padding, and not to grey. */
   readonly colour?: Float32Array | undefined;
 }
 
@@ -45,7 +45,8 @@ export function preparePictures(pixels: Pixels, rule: PictureRule): Tensor {
     const raw = uploadPixels(bytes, [count, height, width, channels], padded);
     const rows = tf.reshape(raw, [count, -1]);
     const mean = meanRow(pixels, rule, padded);
-    const centred = pixels.colour === undefined ? tf.sub(rows, mean) : tf.add(rows, shifts(pixels, pixels.colour, mean, padded));
+    const colour = channels === inputChannels ? pixels.colour : undefined;
+    const centred = colour === undefined ? tf.sub(rows, mean) : tf.add(rows, shifts(pixels, colour, mean, padded));
     let pictures = tf.reshape(centred, [...shape]);
     if (rule.channelOrder === 'bgr' && channels === inputChannels) pictures = tf.reverse(pictures, 3);
     if (rule.deviation !== 1) pictures = tf.mul(pictures, 1 / rule.deviation);

@@ -100,10 +100,12 @@ describe('pictures', () => {
     expect(bgr).toEqual(rgb.map((_, i) => rgb[i - (i % 3) + (2 - (i % 3))]!));
   });
 
-  test('in grey are the same in either order', () => {
+  test('in grey are the same in either order, and whatever the colour', () => {
     const pixels = drawPixels(1, 8, 1);
     const rule = { size: 8, padding: 0, mean: [99], deviation: 1 };
-    expect(prepare(pixels, { ...rule, channelOrder: 'bgr' })).toEqual(prepare(pixels, rule));
+    expect(prepare({ ...pixels, colour: Float32Array.of(1, 2, 3) }, { ...rule, channelOrder: 'bgr' })).toEqual(
+      prepare(pixels, rule),
+    );
   });
 
   test('in grey become three equal channels', () => {
