@@ -5,9 +5,8 @@
 import tf from '@tensorflow/tfjs-node-gpu';
 import { sizeOf, towerParameters } from '../src/spec/layout.ts';
 import type { ParameterBlock } from '../src/spec/layout.ts';
-import { poolWindow } from '../src/spec/network.ts';
 import type { ConvPlan, DensePlan, MapShape, NetworkPlan } from '../src/spec/network.ts';
-import { activated } from '../src/tower/activation.ts';
+import { rectified } from '../src/tower/activation.ts';
 import type { Activation } from '../src/tower/activation.ts';
 import { convolution } from '../src/tower/convolution.ts';
 import { chooseKernels } from '../src/tower/kernels.ts';
@@ -57,7 +56,7 @@ export function* kernelCases(plan: NetworkPlan, batch: number): Generator<Kernel
 function* pictureCases(size: number, padding: number, count: number): Generator<KernelCase> {
   const bytes = new Uint8Array(count * size * size * 3).fill(127);
   const pixels = { count, height: size, width: size, channels: 3, bytes };
-  const rule = { size, padding, mean: [120, 120, 120], deviation: 1, channelOrder: 'rgb' } as const;
+  const rule = { size, padding, mean: [120, 120, 120], deviation: 1 };
   yield {
     layer: 'pictures',
     kernel: 'uint8 to fp32, mean',
@@ -86,13 +85,13 @@ function* convCases({ spec, input, maps, output }: ConvPlan, batch: number, isFi
     yield* activationCases(layer, 'bias, relu, norm: banded', banded, activation, hasNative ? 0 : 1);
     yield* activationCases(layer, 'bias, relu, norm: portable', portable, activation, 0);
   } else {
-    yield* activationCases(layer, 'bias, relu', activated('relu'), activation, 1);
+    yield* activationCases(layer, 'bias, relu', rectified, activation, 1);
   }
   if (spec.pool) {
     const hasWorkspace = chooseKernels().maxPool === workspaceMaxPool;
     if (hasWorkspace)
-      yield* poolCases(layer, 'pool, workspace', workspaceMaxPool(poolWindow), { activation, batch, output, timesInStep: 1 });
-    yield* poolCases(layer, 'pool, portable', portableMaxPool(poolWindow), {
+      yield* poolCases(layer, 'pool, workspace', workspaceMaxPool(), { activation, batch, output, timesInStep: 1 });
+    yield* poolCases(layer, 'pool, portable', portableMaxPool(), {
       activation,
       batch,
       output,
@@ -109,7 +108,7 @@ function* denseCases({ spec, inputFeatures, units }: DensePlan, batch: number): 
   yield* mapCases(spec.name, dense, { x, w, flops, isFirst: false, timesInStep: spec.hidden ? 2 : 1 });
   dispose(x, w);
   const activation = positiveHalf([batch, units]);
-  if (spec.hidden) yield* activationCases(spec.name, 'bias, relu', activated('relu'), activation, 1);
+  if (spec.hidden) yield* activationCases(spec.name, 'bias, relu', rectified, activation, 1);
   else yield* biasCases(spec.name, activation);
   activation.dispose();
 }

@@ -82,8 +82,8 @@ def response_norm(x, k=2.0, n=5, alpha=1e-4, beta=0.75):
     return x * (k + alpha * total) ** -beta
 
 
-def max_pool(x):
-    return F.max_pool2d(x.permute(0, 3, 1, 2), 3, 2).permute(0, 2, 3, 1)
+def max_pool(x, size=3, stride=2):
+    return F.max_pool2d(x.permute(0, 3, 1, 2), size, stride).permute(0, 2, 3, 1)
 
 
 def update(w, v, g, lr, momentum, weight_decay, clip):
@@ -121,6 +121,13 @@ def relu_case():
     return {"kind": "relu", "name": "relu", "x": encode(x), "y": encode(y), "dy": encode(dy), **gradients(y, dy, x=x)}
 
 
+def nonlinearity_case(name, f):
+    x = normal((3, 4, 5), 2)
+    y = f(x)
+    dy = normal(y.shape, grad=False)
+    return {"kind": name, "name": name, "x": encode(x), "y": encode(y), "dy": encode(dy), **gradients(y, dy, x=x)}
+
+
 def response_norm_case(channels, alpha, sd):
     x = normal((2, 3, 2, channels), sd)
     y = response_norm(x, alpha=alpha)
@@ -134,15 +141,15 @@ def response_norm_case(channels, alpha, sd):
     }
 
 
-def max_pool_case(name, shape):
+def max_pool_case(name, shape, size=3):
     count = math.prod(shape)
     x = exact((rng.permutation(count) - count // 2).reshape(shape) / 64, grad=True)  # all different: no ties
-    y = max_pool(x)
+    y = max_pool(x, size)
     dy = normal(y.shape, grad=False)
     return {
         "kind": "maxPool",
         "name": name,
-        **{"size": 3, "stride": 2},
+        **{"size": size, "stride": 2},
         **{key: encode(t) for key, t in {"x": x, "y": y, "dy": dy}.items()},
         **gradients(y, dy, x=x),
     }
@@ -237,6 +244,10 @@ def layers():
         update_case("large decay, clipped gradient", (3, 4), [0.05, 0.02, 0.02], 0.9, 0.1, [0.25, 1, 0.5]),
         update_case("bias at twice the rate without decay", (5,), rates, 0.9, 5e-4, ones, bias_lr=2, bias_decay=0),
         update_case("plain descent", (5,), rates, 0, 0, ones),
+        # New cases come last: each draws from where the one before it stopped.
+        nonlinearity_case("tanh", torch.tanh),
+        nonlinearity_case("sigmoid", torch.sigmoid),
+        max_pool_case("disjoint, odd sides: the last row and column are in no window", (2, 7, 5, 4), size=2),
     ]
 
 

@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, DataError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
-import { checkLayerNames, networkFor, planNetwork } from '../spec/network.ts';
+import { networkFor, planNetwork } from '../spec/network.ts';
 import type { NetworkPlan } from '../spec/network.ts';
+import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
 import { parameterCount, towers } from '../spec/layout.ts';
 import { totalSteps } from '../spec/schedule.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
@@ -127,27 +128,21 @@ async function runWithData(
 ): Promise<ExitCode> {
   const { config, data, folder, progress, say, socket, local, now, packageVersion, resume, run } = options;
   const plan = planNetwork(networkFor(config), data.classes.length);
+  gradientsWanted(plan.spec, config.trainOnly);
+  checkLayerNames(plan.spec, config.skip, 'skip');
   if (resume !== undefined) checkSameData(resume, data);
-  for (const [flag, names] of [
-    ['--skip', config.skip],
-    ['--train-only', config.trainOnly ?? []],
-  ] as const)
-    checkLayerNames(plan.spec, names, flag);
   const start = await openStart(plan, options);
-  const group = new WorkerGroup(
-    socket,
-    {
-      config,
-      classes: plan.classes,
-      picture: data.shape,
-      mean: data.mean,
-      deviation: data.deviation,
-      packageVersion,
-      state: start.state,
-      peerAddress: peerAddressFor(socket.address),
-    },
-    say,
-  );
+  const facts = {
+    config,
+    classes: plan.classes,
+    picture: data.shape,
+    mean: data.mean,
+    deviation: data.deviation,
+    packageVersion,
+    state: start.state,
+    peerAddress: peerAddressFor(socket.address),
+  };
+  const group = new WorkerGroup(socket, facts, say);
   local.onDeath(({ worker, error }) => {
     group.failProcess(worker.towers, error);
   });

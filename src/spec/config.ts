@@ -3,7 +3,6 @@
 
 import { z } from 'zod';
 import { UsageError } from './errors.ts';
-import { initialisations } from './initialisation.ts';
 import { networks } from './network.ts';
 import type { NetworkName } from './network.ts';
 import { presetNames } from './presets.ts';
@@ -78,7 +77,8 @@ export const runConfigSchema = z.strictObject({
     description: 'Pooling windows of 3 two apart (paper, section 3.4), or of 2 two apart',
   }),
   lrn: z.enum(['tower', 'global', 'none']).default('tower').meta({
-    description: "Response normalisation over the maps of each tower (the author's code), over all maps (Caffe), or none",
+    description:
+      "Response normalisation over the maps of each tower (the author's code), over all maps (Caffe; always so in one-tower networks), or none",
   }),
   lrnK: z.number().positive().default(2).meta({ description: 'k of the response normalisation (paper, section 3.3)' }),
   lrnAlpha: z.number().min(0).default(1e-4).meta({ description: 'Its alpha, of each squared neighbour (paper: 1e-4)' }),
@@ -87,7 +87,7 @@ export const runConfigSchema = z.strictObject({
       "In conv1 and conv2: convolution, activation, LRN, pooling (paper), or convolution, LRN, pooling, activation (the author's code)",
   }),
 
-  init: z.enum(initialisations).default('paper').meta({
+  init: z.enum(['paper', 'he', 'cuda-convnet2', 'caffe']).default('paper').meta({
     description:
       "N(0, 0.01) and biases of 1 (paper, section 5); He: N(0, sqrt(2 / fan-in)), which leaves the first plateau at once; or as the author's code or Caffe draw",
   }),
@@ -96,7 +96,9 @@ export const runConfigSchema = z.strictObject({
       'Start from the weights of a file: .npy or .npz in the layout of bvlc_alexnet, .safetensors, .onnx, or a checkpoint',
   }),
   skip: layerNames.default([]).meta({ description: 'Layers that --pretrained leaves at their initial draw, such as fc8' }),
-  trainOnly: layerNames.optional().meta({ description: 'Layers to train, such as fc7,fc8; all others stay as they are' }),
+  trainOnly: layerNames
+    .optional()
+    .meta({ description: 'Layers to train, such as fc7,fc8; all others keep their weights, and their dropout' }),
 
   lr: z.number().positive().default(0.01).meta({ description: 'Learning rate' }),
   lrScheduler: z.enum(['plateau', 'step', 'exponential', 'cosine', 'constant']).default('plateau').meta({

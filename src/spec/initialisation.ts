@@ -1,35 +1,32 @@
-// How weights and biases are first drawn: from N(0, sd), and to a constant.
+// The initial draw of every parameter: weights N(0, sd), biases one value a layer.
+// Sources: the paper, section 5; He et al. 2015, equation 10; layer definitions of cuda-convnet2 (initW, initB) and of Caffe's
+// bvlc_alexnet (weight_filler, bias_filler).
 
+import type { RunConfig } from './config.ts';
+import { assertNever } from './errors.ts';
 import type { ParameterBlock } from './layout.ts';
 
-export const initialisations = ['paper', 'he', 'cuda-convnet2', 'caffe'] as const;
-export type Initialisation = (typeof initialisations)[number];
-
-type Block = Pick<ParameterBlock, 'layer' | 'fanIn' | 'paperBias'>;
-
-/** Standard deviation of a layer's weights. */
-export function initialDeviation(init: Initialisation, { layer, fanIn }: Block): number {
-  switch (init) {
-    case 'paper': // Section 5.
-      return 0.01;
-    case 'he': // He et al., 2015: keeps the variance through a layer of ReLUs.
-      return Math.sqrt(2 / fanIn);
-    case 'cuda-convnet2': // initW of layers-imagenet-2gpu-model.cfg.
-      return ['conv3', 'conv4', 'conv5'].includes(layer) ? 0.03 : 0.01;
-    case 'caffe': // weight_filler of bvlc_alexnet's train_val.prototxt.
-      return ['fc6', 'fc7'].includes(layer) ? 0.005 : 0.01;
-  }
+/** Standard deviation of a layer's weights, and the value of its biases. */
+export interface InitialDraw {
+  readonly sd: number;
+  readonly bias: number;
 }
 
-/** Initial value of a layer's biases. The paper sets some to 1, so that their ReLUs get positive inputs (section 5). */
-export function initialBias(init: Initialisation, { paperBias }: Block): number {
+/** How `init` draws the layer of a block. */
+export function initialDraw(
+  init: RunConfig['init'],
+  { layer, fanIn, paperBias }: Pick<ParameterBlock, 'layer' | 'fanIn' | 'paperBias'>,
+): InitialDraw {
   switch (init) {
     case 'paper':
-    case 'cuda-convnet2':
-      return paperBias;
+      return { sd: 0.01, bias: paperBias };
     case 'he':
-      return 0;
-    case 'caffe': // bias_filler: .1 in the place of 1.
-      return 0.1 * paperBias;
+      return { sd: Math.sqrt(2 / fanIn), bias: 0 };
+    case 'cuda-convnet2':
+      return { sd: ['conv3', 'conv4', 'conv5'].includes(layer) ? 0.03 : 0.01, bias: paperBias };
+    case 'caffe':
+      return { sd: ['fc6', 'fc7'].includes(layer) ? 0.005 : 0.01, bias: 0.1 * paperBias };
+    default:
+      return assertNever(init);
   }
 }

@@ -41,39 +41,42 @@ export interface NetworkSpec {
   readonly inputPadding: number;
   readonly convs: readonly ConvSpec[];
   readonly denses: readonly DenseSpec[];
-  /** Of every layer but the last. */
-  readonly nonlinearity: NonlinearityName;
+  /** The nonlinearity of every layer but the last (paper, section 3.1). */
+  readonly activation: ActivationName;
+  /** In layers with LRN: convolution, activation, LRN, pooling (paper), or convolution, LRN, pooling, activation (the author's code). */
+  readonly activationPlace: 'before-lrn' | 'after-pool';
   readonly poolWindow: PoolWindow;
-  /** Of the layers with `responseNorm`; none switches it off. */
-  readonly norm: ResponseNormSpec | undefined;
-  /** In layers with response normalisation: convolution, nonlinearity, norm, pooling; or convolution, norm, pooling, nonlinearity. */
-  readonly nonlinearityPlace: 'before-norm' | 'after-pool';
+  readonly lrn: LrnSpec;
 }
 
-export type NonlinearityName = 'relu' | 'tanh' | 'sigmoid';
+export type ActivationName = 'relu' | 'tanh' | 'sigmoid';
 
+/** Side of a pooling window, and the distance of two. */
 export interface PoolWindow {
   readonly size: number;
   readonly stride: number;
 }
 
-/** y = x / (bias + alpha * (sum of x^2 over `radius` neighbouring maps on each side, and itself))^beta. */
-export interface ResponseNormSpec {
+/** y = x / (bias + alpha * sum of x^2 over 2 radius + 1 neighbouring maps)^beta (paper, section 3.3). */
+export interface ResponseNormRule {
   readonly radius: number;
   readonly bias: number;
   readonly alpha: number;
   readonly beta: number;
-  /** Neighbours within a tower, or over the maps of both. */
+}
+
+export interface LrnSpec extends ResponseNormRule {
+  /** Neighbours are maps of the same tower, or of both: then the maps at the border cross (docs/adr/0012-global-lrn.md). */
   readonly scope: 'tower' | 'global';
 }
 
 /** Overlapping pooling: windows of 3, two apart (paper, section 3.4). */
-export const poolWindow = { size: 3, stride: 2 } as const satisfies PoolWindow;
-/** Pooling as it was usual before the paper. */
-const disjointWindow: PoolWindow = { size: 2, stride: 2 };
+export const poolWindow: PoolWindow = { size: 3, stride: 2 };
+/** Windows that touch: the pooling that the paper compares with. */
+export const disjointPoolWindow: PoolWindow = { size: 2, stride: 2 };
 
 /** Response normalisation over 5 neighbouring maps of one tower (paper, section 3.3). */
-export const responseNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75, scope: 'tower' } as const satisfies ResponseNormSpec;
+export const responseNorm: ResponseNormRule = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75 };
 
 export const inputChannels = 3;
 
@@ -89,7 +92,6 @@ interface Widths {
   readonly hidden: number;
 }
 
-/** The paper's two towers. */
 function eightLayers({ name, inputSize, inputPadding, conv1, kernels, hidden }: Widths): NetworkSpec {
   const [k1, k2, k3, k4, k5] = kernels;
   const normedAndPooled = { kind: 'conv', crosses: false, responseNorm: true, pool: true } as const;
@@ -110,62 +112,65 @@ function eightLayers({ name, inputSize, inputPadding, conv1, kernels, hidden }: 
       { kind: 'dense', name: 'fc7', units: hidden, hidden: true, paperBias: 1 },
       { kind: 'dense', name: 'fc8', units: 'classes', hidden: false, paperBias: 0 },
     ],
-    nonlinearity: 'relu',
+    activation: 'relu',
+    activationPlace: 'before-lrn',
     poolWindow,
-    norm: responseNorm,
-    nonlinearityPlace: 'before-norm',
+    lrn: { scope: 'tower', ...responseNorm },
   };
 }
 
 /**
- * The paper's net for one GPU (section 3.5): one tower that sees everything, with half the kernels in conv1 to conv4; conv5 and the dense layers
- * keep theirs. Two workers compute it as a network in which every layer crosses.
+ * The paper's one-GPU network (section 3.5): half the kernels in conv1 to conv4, conv5 and the dense layers as they are, and every layer sees
+ * all maps. Two workers compute it with a crossing at every convolution but the first (docs/adr/0012-global-lrn.md).
  */
-function oneTower(widths: Widths): NetworkSpec {
-  const [k1, k2, k3, k4, k5] = widths.kernels;
-  const halved = eightLayers({ ...widths, name: `${widths.name}-one-tower`, kernels: [k1 / 2, k2 / 2, k3 / 2, k4 / 2, k5] });
+function oneTower({ name, convs, lrn, ...rest }: NetworkSpec): NetworkSpec {
   return {
-    ...halved,
-    convs: halved.convs.map((conv, i) => ({ ...conv, crosses: i > 0 })),
-    norm: { ...responseNorm, scope: 'global' },
+    ...rest,
+    name: `${name}-one-tower`,
+    convs: convs.map((conv, i) => ({
+      ...conv,
+      kernels: i < convs.length - 1 ? conv.kernels / 2 : conv.kernels,
+      crosses: i > 0,
+    })),
+    lrn: { ...lrn, scope: 'global' },
   };
 }
 
 /** The paper's. */
-const alexnet: Widths = {
+const alexnet = eightLayers({
   name: 'alexnet',
   inputSize: 224,
   inputPadding: 3,
   conv1: { kernelSize: 11, stride: 4 },
   kernels: [96, 256, 384, 384, 256],
   hidden: 4096,
-};
+});
 
 /** A quarter of the width on 67 pixels: trains on two CPU cores within minutes. */
-const compact: Widths = {
+const compact = eightLayers({
   name: 'compact',
   inputSize: 67,
   inputPadding: 0,
   conv1: { kernelSize: 11, stride: 4 },
   kernels: [24, 64, 96, 96, 64],
   hidden: 512,
-};
+});
 
 /** For tests: milliseconds a step, and a final map of 2x2, so that the order of fc6's rows matters. */
-const tiny: Widths = {
+const tiny = eightLayers({
   name: 'tiny',
   inputSize: 51,
   inputPadding: 0,
   conv1: { kernelSize: 5, stride: 2 },
   kernels: [8, 16, 24, 24, 16],
   hidden: 32,
-};
+});
 
 /** The networks that `--network` knows. All have the paper's eight layers. */
 export const networks = {
-  alexnet: eightLayers(alexnet),
-  compact: eightLayers(compact),
-  tiny: eightLayers(tiny),
+  alexnet,
+  compact,
+  tiny,
   'alexnet-one-tower': oneTower(alexnet),
   'compact-one-tower': oneTower(compact),
   'tiny-one-tower': oneTower(tiny),
@@ -177,31 +182,36 @@ export type NetworkName = keyof typeof networks;
 export interface NetworkChoice {
   readonly network: NetworkName;
   readonly cropSize?: number | undefined;
-  readonly activation: NonlinearityName;
-  readonly activationPlace: 'before-lrn' | 'after-pool';
-  readonly pool: 'overlapping' | 'disjoint';
-  readonly lrn: 'tower' | 'global' | 'none';
-  readonly lrnK: number;
-  readonly lrnAlpha: number;
+  readonly activation?: ActivationName;
+  readonly activationPlace?: NetworkSpec['activationPlace'];
+  readonly pool?: 'overlapping' | 'disjoint';
+  readonly lrn?: 'tower' | 'global' | 'none';
+  readonly lrnK?: number;
+  readonly lrnAlpha?: number;
 }
 
 /** The network of a run: its table, with what the config changes in it. Throws UsageError where the crop does not fit. */
 export function networkFor(choice: NetworkChoice): NetworkSpec {
   const spec: NetworkSpec = networks[choice.network];
+  const { activation = spec.activation, activationPlace = spec.activationPlace, pool, lrn, lrnK, lrnAlpha } = choice;
   const side = spec.inputSize + spec.inputPadding;
-  const inputSize = choice.cropSize ?? spec.inputSize;
-  if (inputSize > side)
-    throw new UsageError(`crop-size: ${spec.name} sees ${String(side)} pixels a side, not ${String(inputSize)}`);
-  // In a network of one tower all maps are its own.
-  const scope = spec.norm?.scope === 'global' || choice.lrn === 'global' ? 'global' : 'tower';
+  const { cropSize = spec.inputSize } = choice;
+  if (cropSize > side)
+    throw new UsageError(`crop-size: ${spec.name} sees ${String(side)} pixels a side, not ${String(cropSize)}`);
   return {
     ...spec,
-    inputSize,
-    inputPadding: side - inputSize,
-    nonlinearity: choice.activation,
-    nonlinearityPlace: choice.activationPlace === 'before-lrn' ? 'before-norm' : 'after-pool',
-    poolWindow: choice.pool === 'overlapping' ? poolWindow : disjointWindow,
-    norm: choice.lrn === 'none' ? undefined : { ...responseNorm, bias: choice.lrnK, alpha: choice.lrnAlpha, scope },
+    inputSize: cropSize,
+    inputPadding: side - cropSize,
+    activation,
+    activationPlace,
+    convs: lrn === 'none' ? spec.convs.map((conv) => ({ ...conv, responseNorm: false })) : spec.convs,
+    poolWindow: pool === 'disjoint' ? disjointPoolWindow : spec.poolWindow,
+    lrn: {
+      ...spec.lrn,
+      scope: lrn === 'global' ? 'global' : spec.lrn.scope,
+      bias: lrnK ?? spec.lrn.bias,
+      alpha: lrnAlpha ?? spec.lrn.alpha,
+    },
   };
 }
 
@@ -290,13 +300,6 @@ function windows(size: number, window: number, stride: number, name: string): nu
   return count;
 }
 
-/** Throws UsageError where a name is no layer of the network. */
-export function checkLayerNames(spec: NetworkSpec, names: readonly string[], flag: string): void {
-  const layers = [...spec.convs, ...spec.denses].map(({ name }) => name);
-  const stranger = names.find((name) => !layers.includes(name));
-  if (stranger !== undefined) throw new UsageError(`${flag}: ${spec.name} has no layer ${stranger}, but ${layers.join(', ')}`);
-}
-
 /** Multiply-adds of one forward pass of one picture through both towers. A training step costs about three times that. */
 export function forwardMultiplyAdds(plan: NetworkPlan): number {
   let total = 0;
@@ -321,10 +324,12 @@ export function trainingMultiplyAdds(plan: NetworkPlan): number {
 export function crossingFloats(plan: NetworkPlan): { forward: number; backward: number } {
   let forward = 0;
   let backward = 0;
-  for (const { spec, input } of plan.convs) {
-    if (!spec.crosses) continue;
-    forward += input.height * input.width * input.channels;
-    backward += input.height * input.width * input.channels;
+  const { lrn } = plan.spec;
+  for (const { spec, input, maps } of plan.convs) {
+    const border = lrn.scope === 'global' && spec.responseNorm ? maps.height * maps.width * lrn.radius : 0;
+    const gathered = spec.crosses ? input.height * input.width * input.channels : 0;
+    forward += gathered + border;
+    backward += gathered + border;
   }
   for (const { spec, inputFeatures, units } of plan.denses) {
     forward += spec.hidden ? inputFeatures : units;

@@ -1,9 +1,12 @@
 // What follows a layer's product z = x * w: bias and nonlinearity, as one kernel with the way back. Of any shape [N,...,C], b [C].
-// normalisedActivation.ts has the one that ends in response normalisation (paper, section 3.3).
+// ReLU is the paper's (section 3.1), tanh and the logistic sigmoid are what it compares with; normalisedActivation.ts has the activation that
+// ends in response normalisation (section 3.3).
+// Invariant: each nonlinearity's gradient needs its output only, so that its input need not be kept.
 
-import type { NonlinearityName } from '../spec/network.ts';
+import type { ActivationName } from '../spec/network.ts';
 import { addBias, biasGradient } from './linearMap.ts';
-import { nonlinearities } from './nonlinearity.ts';
+import { reluBackward, reluForward } from './relu.ts';
+import { float32, runOp } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 
 /** What a forward pass gives away; both are freed after the backward pass. */
@@ -22,26 +25,46 @@ export interface Activation {
   close(): void;
 }
 
+export interface Nonlinearity {
+  forward(x: Tensor): Tensor;
+  /** dx from dy and the output y; frees nothing. */
+  backward(dy: Tensor, y: Tensor): Tensor;
+}
+
+export const nonlinearities: Readonly<Record<ActivationName, Nonlinearity>> = {
+  relu: { forward: reluForward, backward: reluBackward },
+  tanh: {
+    forward: (x) => runOp('Tanh', [float32], [x]),
+    backward: (dy, y) => runOp('TanhGrad', [float32], [y, dy]),
+  },
+  sigmoid: {
+    forward: (x) => runOp('Sigmoid', [float32], [x]),
+    backward: (dy, y) => runOp('SigmoidGrad', [float32], [y, dy]),
+  },
+};
+
 /** y = f(z + b). */
-export function activated(name: NonlinearityName): Activation {
-  const nonlinearity = nonlinearities[name];
+export function biased(f: Nonlinearity): Activation {
   return {
     forward(z, b) {
       const sum = addBias(z, b);
-      const y = nonlinearity.forward(sum);
+      const y = f.forward(sum);
       sum.dispose();
       return { y, saved: [] };
     },
     backward(dy, { y }) {
-      const dz = nonlinearity.backward(dy, y);
+      const dz = f.backward(dy, y);
       return { dz, db: biasGradient(dz) };
     },
     close: () => undefined,
   };
 }
 
+/** y = max(z + b, 0). */
+export const rectified: Activation = biased(nonlinearities.relu);
+
 /** y = z + b, where the nonlinearity comes later. */
-export const biased: Activation = {
+export const biasOnly: Activation = {
   forward: (z, b) => ({ y: addBias(z, b), saved: [] }),
   backward: (dy) => ({ dz: dy.clone(), db: biasGradient(dy) }),
   close: () => undefined,

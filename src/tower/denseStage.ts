@@ -1,12 +1,13 @@
-// One hidden fully connected layer of one tower: it gathers the features of both towers, multiplies, then ReLU and dropout (paper, sections
+// One hidden fully connected layer of one tower: it gathers the features of both towers, multiplies, then activation and dropout (paper, sections
 // 3.5 and 4.2). The last layer, which sums partial logits instead, is logitsStage.ts.
 // Features [N,I] in, units [N,O] out. Invariant as in convStage.ts: a stage owns what it saved.
 
-import type { DensePlan, NonlinearityName } from '../spec/network.ts';
-import { activated } from './activation.ts';
+import type { ActivationName, DensePlan } from '../spec/network.ts';
+import type { GradientsWanted } from '../spec/trainedLayers.ts';
+import { biased, nonlinearities } from './activation.ts';
 import type { Activation } from './activation.ts';
-import { crossingBackward, gatherForward } from './crossing.ts';
-import type { BackwardPart, CrossingWeights, Send } from './crossing.ts';
+import { gatherForward, reduceScatterBackward } from './crossing.ts';
+import type { CrossingWeights, Send } from './crossing.ts';
 import type { TakeGradient } from './convStage.ts';
 import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from './dropout.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
@@ -23,31 +24,29 @@ export interface DenseSaved {
   readonly mask: Tensor | undefined;
 }
 
+export interface DenseStageOptions {
+  readonly activation: ActivationName;
+  readonly parameters: Parameters;
+  readonly dropout: DropoutRule;
+  readonly masks: MaskSource;
+  readonly wanted: GradientsWanted;
+}
+
 export class DenseStage {
   readonly plan: DensePlan;
-  readonly #activation: Activation;
+  readonly wanted: GradientsWanted;
   readonly #parameters: Parameters;
   readonly #dropout: DropoutRule;
   readonly #masks: MaskSource;
+  readonly #activation: Activation;
 
-  readonly #part: BackwardPart;
-
-  constructor(
-    plan: DensePlan,
-    options: {
-      nonlinearity: NonlinearityName;
-      parameters: Parameters;
-      dropout: DropoutRule;
-      masks: MaskSource;
-      part: BackwardPart;
-    },
-  ) {
+  constructor(plan: DensePlan, options: DenseStageOptions) {
     this.plan = plan;
-    this.#activation = activated(options.nonlinearity);
+    this.wanted = options.wanted;
+    this.#activation = biased(nonlinearities[options.activation]);
     this.#parameters = options.parameters;
     this.#dropout = options.dropout;
     this.#masks = options.masks;
-    this.#part = options.part;
   }
 
   /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
@@ -63,19 +62,19 @@ export class DenseStage {
     return { y: dropoutForward(activation, mask), saved: { x, xPeer, activation, mask } };
   }
 
-  /** Takes dy; hands the gradients of trained parameters to `take`; gives dx, or nothing where no layer below is trained. */
+  /** Takes dy; hands the parameters' gradients to `take`, unless it is frozen; gives dx, where it is wanted. */
   async backward(dy: Tensor, saved: DenseSaved, send: Send, take: TakeGradient): Promise<Tensor | undefined> {
     const { name } = this.plan.spec;
     const { x, xPeer, activation, mask } = saved;
     const dActivation = mask === undefined ? dy.clone() : dropoutBackward(dy, mask);
     const { dz, db } = this.#activation.backward(dActivation, { y: activation, saved: [] });
-    if (this.#part.trains) take(`${name}.bias`, db);
+    if (this.wanted.parameters) take(`${name}.bias`, db);
     else db.dispose();
     dispose(dy, dActivation, mask, activation);
-    const { dx, gradients } = await crossingBackward(dense, this.#weights(), { x, xPeer }, { dz, send, part: this.#part });
-    if (gradients !== undefined) {
-      take(`${name}.weight.own`, gradients.dOwn);
-      take(`${name}.weight.peer`, gradients.dPeer);
+    const { dx, weights } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send, this.wanted);
+    if (weights !== undefined) {
+      take(`${name}.weight.own`, weights.dOwn);
+      take(`${name}.weight.peer`, weights.dPeer);
     }
     dispose(dz, x, xPeer);
     return dx;

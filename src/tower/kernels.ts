@@ -1,7 +1,7 @@
 // Which kernels this process computes with, chosen once at start: the fast ones where TensorFlow and the device have them, else the portable.
 // Invariant: both choices compute the same function; test/tower/kernels.test.ts compares them.
 
-import type { PoolWindow } from '../spec/network.ts';
+import type { PoolWindow, ResponseNormRule } from '../spec/network.ts';
 import type { Activation } from './activation.ts';
 import {
   composedNormalisedActivation,
@@ -9,17 +9,17 @@ import {
   nativeNormalisedActivation,
 } from './normalisedActivation.ts';
 import { bandedResponseNorm, portableResponseNorm } from './responseNorm.ts';
-import type { ResponseNorm, ResponseNormRule } from './responseNorm.ts';
+import type { ResponseNorm } from './responseNorm.ts';
 import { hasWorkspaceMaxPool, portableMaxPool, workspaceMaxPool } from './maxPool.ts';
 import type { MaxPool } from './maxPool.ts';
 import { deviceInfo } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
 export interface Kernels {
-  readonly maxPool: (window: PoolWindow) => MaxPool;
-  /** Bias, ReLU and the response norm of a tower's own maps. */
+  readonly maxPool: (window?: PoolWindow) => MaxPool;
+  /** Bias, ReLU and LRN in one. */
   readonly normalisedActivation: (channels: number, rule?: ResponseNormRule) => Activation;
-  readonly responseNorm: (channels: number, rule: ResponseNormRule) => ResponseNorm;
+  readonly responseNorm: (channels: number, rule?: ResponseNormRule) => ResponseNorm;
 }
 
 /** TensorFlow's plain ops, on every device. */

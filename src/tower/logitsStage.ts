@@ -2,7 +2,8 @@
 // once. Both towers then hold the same logits [N,K], so nothing crosses on the way back.
 
 import type { DensePlan } from '../spec/network.ts';
-import type { BackwardPart, Send } from './crossing.ts';
+import type { GradientsWanted } from '../spec/trainedLayers.ts';
+import type { Send } from './crossing.ts';
 import type { TakeGradient } from './convStage.ts';
 import { addBias, biasGradient, dense } from './linearMap.ts';
 import type { Parameters } from './parameters.ts';
@@ -11,13 +12,13 @@ import type { Tensor } from './tensorflow.ts';
 
 export class LogitsStage {
   readonly plan: DensePlan;
+  readonly wanted: GradientsWanted;
   readonly #parameters: Parameters;
-  readonly #part: BackwardPart;
 
-  constructor(plan: DensePlan, { parameters, part }: { parameters: Parameters; part: BackwardPart }) {
+  constructor(plan: DensePlan, { parameters, wanted }: { parameters: Parameters; wanted: GradientsWanted }) {
     this.plan = plan;
+    this.wanted = wanted;
     this.#parameters = parameters;
-    this.#part = part;
   }
 
   /** Borrows x [N,I]; gives the logits of both towers together [N,K]. Addition commutes, so both towers get the same bits. */
@@ -30,15 +31,16 @@ export class LogitsStage {
     return logits;
   }
 
-  /** Borrows dLogits [N,K] and x; hands the gradients of trained parameters to `take`; gives dx, or nothing where no layer below is trained. */
+  /** Borrows dLogits [N,K] and x; hands the parameters' gradients to `take`, unless it is frozen; gives dx, where it is wanted. */
   backward(dLogits: Tensor, x: Tensor, take: TakeGradient): Tensor | undefined {
     const { name } = this.plan.spec;
     const weight = this.#weight();
-    if (this.#part.trains) {
+    if (this.wanted.parameters) {
       take(`${name}.weight`, dense.weightGradient(x, dLogits, weight.shape));
       take(`${name}.bias`, biasGradient(dLogits));
     }
-    return this.#part.passesOn ? dense.inputGradient(dLogits, weight, x.shape) : undefined;
+    if (!this.wanted.input) return undefined;
+    return dense.inputGradient(dLogits, weight, x.shape);
   }
 
   #weight(): Tensor {

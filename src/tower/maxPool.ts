@@ -1,4 +1,4 @@
-// Max pooling (paper, section 3.4: windows of 3x3, two apart, so that they overlap), x [N,H,W,C] -> y [N,H',W',C].
+// Max pooling (paper, section 3.4): windows of 3x3, two apart (overlapping), or of 2x2 (disjoint); x [N,H,W,C] -> y [N,H',W',C].
 // The gradient goes to the place of each window's maximum. oneDNN's kernels remember those places in a workspace; TensorFlow's portable
 // gradient searches them again, which takes thirty times as long on a CPU (bench/kernels.ts).
 
@@ -21,7 +21,7 @@ export interface MaxPool {
   backward(dy: Tensor, saved: PoolSaved): Tensor;
 }
 
-function windowAttributes({ size, stride }: PoolWindow): Attribute[] {
+function attributesOf({ size, stride }: PoolWindow): Attribute[] {
   return [
     float32,
     attribute.int('ksize', [1, size, size, 1]),
@@ -33,8 +33,8 @@ function windowAttributes({ size, stride }: PoolWindow): Attribute[] {
 }
 
 /** Runs everywhere, GPUs included. */
-export function portableMaxPool(window: PoolWindow): MaxPool {
-  const attributes = windowAttributes(window);
+export function portableMaxPool(window: PoolWindow = poolWindow): MaxPool {
+  const attributes = attributesOf(window);
   return {
     forward: (x) => ({ y: runOp('MaxPool', attributes, [x]) }),
     backward: (dy, { x, y }) => runOp('MaxPoolGrad', attributes, [x, y, dy]),
@@ -42,9 +42,9 @@ export function portableMaxPool(window: PoolWindow): MaxPool {
 }
 
 /** oneDNN's pair, in TensorFlow's builds for x86 CPUs. */
-export function workspaceMaxPool(window: PoolWindow): MaxPool {
+export function workspaceMaxPool(window: PoolWindow = poolWindow): MaxPool {
   const attributes = [
-    ...windowAttributes(window),
+    ...attributesOf(window),
     attribute.bool('workspace_enabled', true),
     attribute.string('_kernel', 'MklNameChangeOp'),
   ];
@@ -62,7 +62,7 @@ export function workspaceMaxPool(window: PoolWindow): MaxPool {
 
 /** Whether this TensorFlow has oneDNN's pooling pair: one small pooling, there and back. */
 export function hasWorkspaceMaxPool(probe: Tensor): boolean {
-  const pool = workspaceMaxPool(poolWindow);
+  const pool = workspaceMaxPool();
   let tensors: Tensor[] = [];
   try {
     const { y, workspace } = pool.forward(probe);

@@ -3,25 +3,26 @@
 // once in each direction, and keeps only a and y; composed of TensorFlow's ops it goes over them about ten times.
 
 import { responseNorm } from '../spec/network.ts';
-import { activated } from './activation.ts';
+import type { ResponseNormRule } from '../spec/network.ts';
+import { rectified } from './activation.ts';
 import type { Activation } from './activation.ts';
-import type { ResponseNorm, ResponseNormRule } from './responseNorm.ts';
+import type { ResponseNorm } from './responseNorm.ts';
 import { attribute, dispose, runOpMany } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
-/** Runs everywhere: bias and nonlinearity, then a response norm, which it closes. */
-export function composedNormalisedActivation(norm: ResponseNorm, first: Activation = activated('relu')): Activation {
+/** Runs everywhere: `rectified`, then a response norm, which it closes. */
+export function composedNormalisedActivation(norm: ResponseNorm): Activation {
   return {
     forward(z, b) {
-      const { y: a } = first.forward(z, b);
+      const { y: a } = rectified.forward(z, b);
       const { y, saved } = norm.forward(a);
       return { y, saved: [a, ...saved] };
     },
     backward(dy, { y, saved: [a, ...normSaved] }) {
       if (a === undefined) throw new Error('the normalised activation went forward without saving');
       const da = norm.backward(dy, a, y, normSaved);
-      const gradients = first.backward(da, { y: a, saved: [] });
+      const gradients = rectified.backward(da, { y: a, saved: [] });
       da.dispose();
       return gradients;
     },

@@ -2,8 +2,8 @@
 // Invariant: `get` lends a tensor that shares the variable's memory; it is valid until the next update or load, which take all of them back
 // (a variable with a reader would be copied before it is written).
 
-import { initialBias, initialDeviation } from '../spec/initialisation.ts';
-import type { Initialisation } from '../spec/initialisation.ts';
+import type { RunConfig } from '../spec/config.ts';
+import { initialDraw } from '../spec/initialisation.ts';
 import { randomKey } from '../spec/random.ts';
 import { sizeOf } from '../spec/layout.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
@@ -42,16 +42,17 @@ export class Parameters {
   }
 
   /** Draws the weights: each block by a key of its own, so that neither order nor thread count matters. */
-  initialise(init: Initialisation, seed: number, tower: TowerIndex): void {
+  initialise(init: RunConfig['init'], seed: number, tower: TowerIndex): void {
     for (const { block, weight } of this.#variables.values()) {
+      const { sd, bias } = initialDraw(init, block);
       const values = tf.tidy(() => {
-        if (block.role === 'bias') return tf.fill([...block.shape], initialBias(init, block));
+        if (block.role === 'bias') return tf.fill([...block.shape], bias);
         const key = randomKey(seed, 'init', `${block.name} tower ${String(tower)}`);
         const normal = runOp('StatelessRandomNormal', normalAttributes, [
           tf.tensor1d([...block.shape], 'int32'),
           tf.tensor1d(Int32Array.from(key), 'int32'),
         ]);
-        return tf.mul(normal, initialDeviation(init, block));
+        return tf.mul(normal, sd);
       });
       assign(weight, values);
       values.dispose();

@@ -1,19 +1,13 @@
-// Local response normalisation inside a tower (paper, section 3.3): y = x / u^beta with u = k + alpha * (sum of x^2 over 5 neighbouring maps).
+// Local response normalisation of the maps at hand (paper, section 3.3): y = x / u^beta with u = k + alpha * (sum of x^2 over 5 neighbouring maps).
 // x [N,H,W,C]. With rows [N*H*W,C] the sum over neighbours is a product with a banded CxC matrix, which a matrix unit does far faster than
 // TensorFlow's own LRN op sums; u^-0.75 = rsqrt(u) * sqrt(rsqrt(u)) spares the power.
 
 import { responseNorm } from '../spec/network.ts';
+import type { ResponseNormRule } from '../spec/network.ts';
 import { matMul } from './linearMap.ts';
 import { attribute, dispose, float32, runOp } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
-
-export interface ResponseNormRule {
-  readonly radius: number;
-  readonly bias: number;
-  readonly alpha: number;
-  readonly beta: number;
-}
 
 export interface ResponseNorm {
   /** y, and what the backward pass needs besides x and y. */

@@ -5,9 +5,11 @@
 import type { Exchange, SwapTag } from '../spec/exchange.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
+import { gradientsWanted } from '../spec/trainedLayers.ts';
+import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { ConvStage } from './convStage.ts';
 import type { ConvSaved } from './convStage.ts';
-import type { BackwardPart, Send } from './crossing.ts';
+import type { Send } from './crossing.ts';
 import { DenseStage } from './denseStage.ts';
 import type { DenseSaved } from './denseStage.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
@@ -29,15 +31,15 @@ export interface TowerOptions {
   readonly exchange: Exchange;
   readonly dropout: DropoutRule;
   readonly masks: MaskSource;
-  /** Layers that are trained; all of them unless said otherwise. */
-  readonly trainOnly?: readonly string[] | undefined;
   /** Pictures per part of the convolutions. */
   readonly microBatch: number;
+  /** The layers that are trained; all, if absent. The others keep their weights to the bit; what they drop in training they still drop. */
+  readonly trainOnly?: readonly string[] | undefined;
   /** Monotonic milliseconds. */
   readonly now: () => number;
 }
 
-/** What a forward pass leaves for the backward pass. */
+/** What a forward pass leaves for the backward pass; below the lowest trained layer it is freed there. */
 interface Tape {
   readonly step: number;
   readonly pictures: number;
@@ -65,33 +67,23 @@ export class Tower {
   readonly #logits: LogitsStage;
 
   constructor(options: TowerOptions) {
-    const { plan, kernels, parameters, dropout, masks } = options;
+    const { plan, index, kernels, parameters, dropout, masks } = options;
+    const { spec: network } = plan;
     this.#options = options;
-    this.index = options.index;
-    const layers = [...plan.convs, ...plan.denses].map(({ spec }) => spec.name);
-    const trains = (layer: string): boolean => options.trainOnly?.includes(layer) ?? true;
-    const partOf = (layer: string): BackwardPart => ({
-      trains: trains(layer),
-      passesOn: layers.slice(0, layers.indexOf(layer)).some(trains),
-    });
+    this.index = index;
+    const gradients = gradientsWanted(network, options.trainOnly);
+    const wantedOf = ({ spec: { name } }: { spec: { name: string } }): GradientsWanted =>
+      gradients.get(name) ?? { parameters: true, input: true };
     this.#convs = plan.convs.map(
-      (conv) => new ConvStage(conv, { spec: plan.spec, tower: this.index, kernels, parameters, part: partOf(conv.spec.name) }),
+      (conv) => new ConvStage(conv, { network, tower: index, kernels, parameters, wanted: wantedOf(conv) }),
     );
     const last = plan.denses.at(-1);
-    if (last === undefined) throw new Error(`${plan.spec.name} has no dense layer`);
+    if (last === undefined) throw new Error(`${network.name} has no dense layer`);
+    const { activation } = network;
     this.#denses = plan.denses
       .slice(0, -1)
-      .map(
-        (dense) =>
-          new DenseStage(dense, {
-            nonlinearity: plan.spec.nonlinearity,
-            parameters,
-            dropout,
-            masks,
-            part: partOf(dense.spec.name),
-          }),
-      );
-    this.#logits = new LogitsStage(last, { parameters, part: partOf(last.spec.name) });
+      .map((dense) => new DenseStage(dense, { activation, parameters, dropout, masks, wanted: wantedOf(dense) }));
+    this.#logits = new LogitsStage(last, { parameters, wanted: wantedOf(last) });
   }
 
   /** One training pass over images [N,S,S,3] and labels [N], both borrowed: scores and gradients; nothing is applied. */
@@ -105,20 +97,18 @@ export class Tower {
 
   /** Scores images without training; `batch` keeps its swaps apart from those of other batches. */
   async evaluate(batch: number, images: Tensor, labels: Tensor): Promise<Scores> {
-    const { logits, tape } = await this.#forward(images, { step: batch, training: false });
-    this.#release(tape);
-    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, tape.pictures);
-    dispose(logits, dLogits, tape.features);
+    const logits = await this.#logitsOf(batch, images);
+    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, picturesOf(images));
+    dispose(logits, dLogits);
     return scores;
   }
 
-  /** The probability of every class [N,K] for images [N,S,S,3], which are borrowed; on the host. */
+  /** The probability of every class [N * K] for images [N,S,S,3], borrowed; `batch` as in `evaluate`. */
   async predict(batch: number, images: Tensor): Promise<Float32Array> {
-    const { logits, tape } = await this.#forward(images, { step: batch, training: false });
-    this.#release(tape);
+    const logits = await this.#logitsOf(batch, images);
     const probabilities = runOp('Softmax', [float32], [logits]);
     const { values } = download(probabilities);
-    dispose(logits, probabilities, tape.features);
+    dispose(logits, probabilities);
     return values;
   }
 
@@ -129,6 +119,14 @@ export class Tower {
 
   close(): void {
     for (const conv of this.#convs) conv.close();
+  }
+
+  async #logitsOf(batch: number, images: Tensor): Promise<Tensor> {
+    const { logits, tape } = await this.#forward(images, { step: batch, training: false });
+    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
+    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
+    tape.features.dispose();
+    return logits;
   }
 
   async #forward(images: Tensor, pass: { step: number; training: boolean }): Promise<{ logits: Tensor; tape: Tape }> {
@@ -164,14 +162,12 @@ export class Tower {
       accumulate(gradients, name, gradient);
     };
     const tag = { step: tape.step, phase: 'backward' } as const;
-    // Below the lowest layer that is trained there is no d any more, and what was saved is freed.
     let d = this.#logits.backward(dLogits, tape.features, take);
     dispose(dLogits, tape.features);
     for (const [i, dense] of [...this.#denses.entries()].reverse()) {
       const saved = savedAt(tape.denses, i);
-      const send = this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 });
       if (d === undefined) dense.release(saved);
-      else d = await dense.backward(d, saved, send, take);
+      else d = await dense.backward(d, saved, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), take);
     }
     const features = d;
     for (const [microBatch, range] of this.#microBatches(tape.pictures).entries()) {
@@ -185,11 +181,6 @@ export class Tower {
     }
     features?.dispose();
     return gradients;
-  }
-
-  #release(tape: Tape): void {
-    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
-    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
   }
 
   /** Hands a tensor to the peer, and times the wait for the peer's. */

@@ -194,8 +194,8 @@ function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<Tower
       exchange,
       dropout: { rate: config.dropout, form: config.dropoutForm },
       masks: keyedMasks(config.seed, index, config.dropout),
-      trainOnly: config.trainOnly,
       microBatch: config.microBatch,
+      trainOnly: config.trainOnly,
       now: () => performance.now(),
     });
     return { tower, parameters, bytesSent: () => exchange.bytesSent };

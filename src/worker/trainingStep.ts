@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import type { ParameterBlock } from '../spec/layout.ts';
-import { readBatchPayload, floatsPayload } from '../protocol/payloads.ts';
+import { floatsPayload, readBatchPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
 import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
@@ -135,16 +135,17 @@ export async function evaluationStep({ header, images, labels }: PreparedBatch, 
   });
 }
 
-/** Classifies one batch, which it frees; both towers hold the same logits, and tower 0 speaks. */
+/** Sends the probabilities of every class for a batch, which it frees; both towers compute them, tower 0 speaks. */
 export async function predictionStep({ header, images, labels }: PreparedBatch, { seats, socket }: StepContext): Promise<void> {
-  const { step, index, count } = header;
-  const results = await Promise.all(seats.map(({ tower }) => tower.predict(index, images)));
+  const results = await Promise.all(seats.map(({ tower }) => tower.predict(header.index, images)));
   dispose(images, labels);
   seats.forEach(({ tower }, i) => {
     if (tower.index !== 0) return;
+    const { step, index, count } = header;
     const probabilities = at(results, i);
     const classes = probabilities.length / count;
-    socket.send({ type: 'predictions', step, tower: 0, index, count, classes }, floatsPayload(probabilities));
+    const answer = { type: 'predictions', step, tower: 0, index, count, classes } as const;
+    socket.send(answer, floatsPayload(probabilities));
   });
 }
 

@@ -2,12 +2,12 @@
 
 import tf from '@tensorflow/tfjs-node-gpu';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { networkFor, networks, planNetwork } from '../../src/spec/network.ts';
-import type { NetworkChoice } from '../../src/spec/network.ts';
+import { networks, planNetwork } from '../../src/spec/network.ts';
 import { keyedMasks } from '../../src/tower/dropout.ts';
 import { chooseKernels } from '../../src/tower/kernels.ts';
 import { drawMerged } from '../tower/mergedWeights.ts';
 import { drawBatch, relativeError } from '../tower/tensors.ts';
+import { switchedPlans } from '../tower/switches.ts';
 import { TowerPair } from '../tower/towerPair.ts';
 import { groupedPass } from './groupedNetwork.ts';
 
@@ -24,36 +24,11 @@ const step = 3;
 const rounding = 1e-5;
 
 const { tiny, compact } = networks;
-/** Alpha as large as here makes the norm count, and with it a map's neighbours in the other tower. */
-const choice: NetworkChoice = {
-  ...{
-    network: 'tiny',
-    activation: 'relu',
-    activationPlace: 'before-lrn',
-    pool: 'overlapping',
-    lrn: 'tower',
-    lrnK: 2,
-    lrnAlpha: 0.01,
-  },
-};
 describe.each([
-  { name: 'tiny', spec: tiny },
-  { name: 'compact', spec: compact },
-  { name: 'tiny with tanh', spec: networkFor({ ...choice, activation: 'tanh' }) },
-  { name: 'tiny with sigmoid', spec: networkFor({ ...choice, activation: 'sigmoid' }) },
-  { name: 'tiny with disjoint pooling', spec: networkFor({ ...choice, pool: 'disjoint' }) },
-  { name: 'tiny with a global norm', spec: networkFor({ ...choice, lrn: 'global' }) },
-  { name: 'tiny without a norm', spec: networkFor({ ...choice, lrn: 'none' }) },
-  { name: 'tiny with the nonlinearity last', spec: networkFor({ ...choice, activationPlace: 'after-pool' }) },
-  {
-    name: 'tiny with a global norm and the nonlinearity last',
-    spec: networkFor({ ...choice, lrn: 'global', activationPlace: 'after-pool' }),
-  },
-  { name: 'tiny, one tower', spec: networkFor({ ...choice, network: 'tiny-one-tower' }) },
-  { name: 'compact, one tower', spec: networks['compact-one-tower'] },
-])('two towers of $name', ({ name, spec }) => {
-  const plan = planNetwork(spec, classes);
-
+  { name: 'tiny', plan: planNetwork(tiny, classes) },
+  { name: 'compact', plan: planNetwork(compact, classes) },
+  ...switchedPlans(classes).map(({ variant, plan }) => ({ name: `tiny with ${variant}`, plan })),
+])('two towers of $name', ({ name, plan }) => {
   test.each([
     { form: 'paper', microBatch: 3 },
     { form: 'inverted', microBatch: 2 },

@@ -3,7 +3,7 @@
 
 import tf from '@tensorflow/tfjs-node-gpu';
 import { mergedShapes } from '../../src/spec/layout.ts';
-import type { ConvSpec, NetworkPlan, ResponseNormSpec } from '../../src/spec/network.ts';
+import type { ConvSpec, LrnSpec, NetworkPlan } from '../../src/spec/network.ts';
 
 export interface GroupedPass {
   readonly loss: number;
@@ -45,21 +45,20 @@ function forward(
   images: tf.Tensor,
   masks: ReadonlyMap<string, tf.Tensor>,
 ): tf.Tensor {
-  const nonlinear = { relu: tf.relu, tanh: tf.tanh, sigmoid: tf.sigmoid }[plan.spec.nonlinearity];
   let x = images as tf.Tensor4D;
   for (const [i, { spec }] of plan.convs.entries()) {
     const w = weights.get(`${spec.name}.weight`) as tf.Tensor4D;
+    const comesLast = spec.responseNorm && plan.spec.activationPlace === 'after-pool';
     x = tf.add(convolve(x, w, spec, i === 0 || spec.crosses ? 1 : 2), weights.get(`${spec.name}.bias`)!);
-    const comesLast = spec.responseNorm && plan.spec.nonlinearityPlace === 'after-pool';
-    if (!comesLast) x = nonlinear(x);
-    if (spec.responseNorm && plan.spec.norm !== undefined) x = normalise(x, plan.spec.norm);
+    if (!comesLast) x = activate(x, plan);
+    if (spec.responseNorm) x = normalise(x, plan.spec.lrn);
     if (spec.pool) x = tf.maxPool(x, plan.spec.poolWindow.size, plan.spec.poolWindow.stride, 'valid');
-    if (comesLast) x = nonlinear(x);
+    if (comesLast) x = activate(x, plan);
   }
   let features: tf.Tensor = tf.reshape(x, [x.shape[0], -1]);
   for (const { spec } of plan.denses) {
     features = tf.add(tf.matMul(features, weights.get(`${spec.name}.weight`)!), weights.get(`${spec.name}.bias`)!);
-    if (spec.hidden) features = tf.mul(nonlinear(features), masks.get(spec.name)!);
+    if (spec.hidden) features = tf.mul(activate(features, plan), masks.get(spec.name)!);
   }
   return features;
 }
@@ -80,7 +79,15 @@ function halves(x: tf.Tensor4D): [tf.Tensor4D, tf.Tensor4D] {
   return [half(0), half(channels / 2)];
 }
 
-function normalise(x: tf.Tensor4D, { radius, bias, alpha, beta, scope }: ResponseNormSpec): tf.Tensor4D {
-  const one = (maps: tf.Tensor4D): tf.Tensor4D => tf.localResponseNormalization(maps, radius, bias, alpha, beta);
-  return scope === 'global' ? one(x) : tf.concat(halves(x).map(one), 3);
+function activate<T extends tf.Tensor>(x: T, { spec }: NetworkPlan): T {
+  return tf[spec.activation](x);
+}
+
+/** Over each half of the maps, or over all. */
+function normalise(x: tf.Tensor4D, { scope, radius, bias, alpha, beta }: LrnSpec): tf.Tensor4D {
+  const parts = scope === 'global' ? [x] : halves(x);
+  return tf.concat(
+    parts.map((part) => tf.localResponseNormalization(part, radius, bias, alpha, beta)),
+    3,
+  );
 }

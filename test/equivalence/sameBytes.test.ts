@@ -10,10 +10,11 @@ import type { RunResult } from './runs.ts';
 
 const steps = 20;
 /** Crops, mirror images, dropout, two micro-batches a step; numbers large enough to move every weight. */
-const flags = [
-  ['--network', 'tiny', '--data', 'synthetic:64,10,640', '--steps', String(steps), '--batch', '32', '--micro-batch', '24'],
+const recipe = [
+  ['--data', 'synthetic:64,10,640', '--batch', '32', '--micro-batch', '24'],
   ['--init', 'he', '--pixels', 'standardized'],
 ].flat();
+const flags = ['--network', 'tiny', '--steps', String(steps), ...recipe];
 
 const folder = makeFolder();
 afterAll(() => {
@@ -51,6 +52,22 @@ describe('twenty steps of two worker processes', () => {
     const addresses = { bind: `ipc://${join(folder, 'coordinator')}`, peer: `ipc://${join(folder, 'peer')}` };
     expect(await runSeparately(join(folder, 'ipc'), addresses, flags)).toEqual(reference);
   });
+
+  test.each([
+    { network: 'tiny with global LRN', change: ['--network', 'tiny', '--lrn', 'global', '--lrn-k', '1', '--lrn-alpha', '0.01'] },
+    {
+      network: 'the network of one tower',
+      change: ['--network', 'tiny-one-tower', '--activation', 'tanh', '--pool', 'disjoint'],
+    },
+  ])(
+    'five of $network end in the same bytes as in one process, and in others than those of tiny',
+    async ({ network, change }) => {
+      const changed = [...recipe, '--steps', '5', ...change];
+      const apart = await runLocally(join(folder, `${network} apart`), changed);
+      expect(await runLocally(join(folder, `${network} together`), [...changed, '--one-process'])).toEqual(apart);
+      expect(apart.losses[0]).not.toBe(reference.losses[0]);
+    },
+  );
 
   test('end in the same bytes with three loader threads', async () => {
     expect(await runLocally(join(folder, 'loaders'), [...flags, '--loader-threads', '3'])).toEqual(reference);

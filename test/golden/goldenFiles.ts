@@ -27,8 +27,10 @@ const updates = z.array(z.object({ lr: z.number(), clipScale: z.number(), g: flo
 const layerSchema = z.discriminatedUnion('kind', [
   layerCase('convolution', { ...activations, ...weights, stride: z.int(), padding: sides }),
   layerCase('relu', activations),
+  layerCase('tanh', activations),
+  layerCase('sigmoid', activations),
   layerCase('responseNorm', { ...activations, bias: z.number(), radius: z.int(), alpha: z.number(), beta: z.number() }),
-  layerCase('maxPool', activations),
+  layerCase('maxPool', { ...activations, size: z.int(), stride: z.int() }),
   layerCase('dense', { ...activations, ...weights }),
   layerCase('dropout', { ...activations, form: z.enum(['paper', 'inverted']), rate: z.number(), mask: floats, yTest: floats }),
   layerCase('softmaxCrossEntropy', {

@@ -4,6 +4,7 @@ import tf from '@tensorflow/tfjs-node-gpu';
 import { describe, expect, test } from 'vitest';
 import type { TensorData } from '../../src/spec/exchange.ts';
 import type { ParameterBlock } from '../../src/spec/layout.ts';
+import { nonlinearities } from '../../src/tower/activation.ts';
 import { convolution } from '../../src/tower/convolution.ts';
 import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from '../../src/tower/dropout.ts';
 import { addBias, biasGradient, dense } from '../../src/tower/linearMap.ts';
@@ -11,8 +12,7 @@ import type { LinearMap } from '../../src/tower/linearMap.ts';
 import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import { hasNativeNormalisedActivation, nativeNormalisedActivation } from '../../src/tower/normalisedActivation.ts';
 import { Parameters } from '../../src/tower/parameters.ts';
-import { nonlinearities } from '../../src/tower/nonlinearity.ts';
-import { poolWindow } from '../../src/spec/network.ts';
+import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
 import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
 import { upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
@@ -64,9 +64,15 @@ test.each(layerCases('dense'))('$name', (golden) => {
 });
 
 test.each(layerCases('relu'))('$name, whose gradient at zero is zero', ({ x, y, dy, dx }) => {
-  const output = nonlinearities.relu.forward(upload(x));
-  expect(relativeError(valuesOf(nonlinearities.relu.backward(upload(dy), output)), dx.values)).toBe(0);
+  const output = reluForward(upload(x));
+  expect(relativeError(valuesOf(reluBackward(upload(dy), output)), dx.values)).toBe(0);
   expect(relativeError(valuesOf(output), y.values)).toBe(0);
+});
+
+test.each([...layerCases('tanh'), ...layerCases('sigmoid')])('$name', ({ kind, x, y, dy, dx }) => {
+  const output = nonlinearities[kind].forward(upload(x));
+  expectClose(nonlinearities[kind].backward(upload(dy), output), dx, roundingOfAFew);
+  expectClose(output, y, roundingOfAFew);
 });
 
 describe.each([
@@ -103,10 +109,11 @@ describe('response norm, native', () => {
 });
 
 describe.each([
-  { kernel: 'portable', maxPool: portableKernels.maxPool(poolWindow) },
-  { kernel: 'chosen', maxPool: chooseKernels().maxPool(poolWindow) },
-])('max pool, $kernel', ({ maxPool }) => {
+  { kernel: 'portable', kernels: portableKernels },
+  { kernel: 'chosen', kernels: chooseKernels() },
+])('max pool, $kernel', ({ kernels }) => {
   test.each(layerCases('maxPool'))('$name', (golden) => {
+    const maxPool = kernels.maxPool(golden);
     const x = upload(golden.x);
     const pooled = maxPool.forward(x);
     expectClose(maxPool.backward(upload(golden.dy), { x, ...pooled }), golden.dx, roundingOfAFew); // Sums of up to four.

@@ -2,9 +2,17 @@
 
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/spec/errors.ts';
-import { parameterCount } from '../../src/spec/layout.ts';
-import { crossingFloats, forwardMultiplyAdds, networks, planNetwork, trainingMultiplyAdds } from '../../src/spec/network.ts';
-import type { ConvSpec, NetworkSpec } from '../../src/spec/network.ts';
+import { parseRunConfig } from '../../src/spec/config.ts';
+import { mergedShapes, parameterCount } from '../../src/spec/layout.ts';
+import {
+  crossingFloats,
+  forwardMultiplyAdds,
+  networkFor,
+  networks,
+  planNetwork,
+  trainingMultiplyAdds,
+} from '../../src/spec/network.ts';
+import type { ConvSpec, NetworkChoice, NetworkPlan, NetworkSpec } from '../../src/spec/network.ts';
 
 const alexnet = planNetwork(networks.alexnet, 1000);
 
@@ -79,6 +87,61 @@ test.each(['compact', 'tiny'] as const)("%s has alexnet's layers, crossings, nor
 
 test("tiny ends in maps of 2x2, so that the order of fc6's rows matters", () => {
   expect(planNetwork(networks.tiny, 10).denses[0]?.positions).toBe(4);
+});
+
+describe('a network of one tower', () => {
+  const convs = (name: 'alexnet' | 'alexnet-one-tower'): unknown[] =>
+    networks[name].convs.map(({ kernels, crosses }) => [kernels, crosses]);
+
+  test('has half the kernels in conv1 to conv4, conv5 and the dense layers as they were, and sees all maps everywhere', () => {
+    expect(convs('alexnet-one-tower')).toEqual([
+      [48, false],
+      [128, true],
+      [192, true],
+      [192, true],
+      [256, true],
+    ]);
+    expect(networks['alexnet-one-tower'].denses).toEqual(networks.alexnet.denses);
+    expect(networks['alexnet-one-tower'].lrn.scope).toBe('global');
+  });
+
+  test('is about as large as that of two towers (section 3.5): its weights are one ungrouped network', () => {
+    const plan = planNetwork(networks['alexnet-one-tower'], 1000);
+    const shapes = mergedShapes(plan);
+    expect(shapes.get('conv2.weight')).toEqual([5, 5, 48, 128]);
+    expect(shapes.get('conv5.weight')).toEqual([3, 3, 192, 256]);
+    expect(Math.abs(parameterCount(plan) / parameterCount(alexnet) - 1)).toBeLessThan(0.02);
+  });
+});
+
+describe("the switches of the paper's ideas", () => {
+  const switched = (change: Omit<NetworkChoice, 'network'>): NetworkPlan =>
+    planNetwork(networkFor({ network: 'alexnet', ...change }), 1000);
+
+  test('leave the network alone where none is given', () => {
+    expect(networkFor({ network: 'alexnet' })).toEqual(networks.alexnet);
+    expect(networkFor(parseRunConfig({}, 'defaults'))).toEqual(networks.alexnet);
+  });
+
+  test('a smaller crop is zero-padded to what the network sees, and a larger one refused', () => {
+    expect(switched({ cropSize: 227 }).spec).toMatchObject({ inputSize: 227, inputPadding: 0 });
+    expect(switched({ cropSize: 200 }).spec).toMatchObject({ inputSize: 200, inputPadding: 27 });
+    expect(() => switched({ cropSize: 228 })).toThrow('crop-size: alexnet sees 227 pixels a side, not 228');
+  });
+
+  test('disjoint pooling ends in the same sizes, and cuts off the last row and column', () => {
+    expect(switched({ pool: 'disjoint' }).convs.map(({ output }) => output.height)).toEqual([27, 13, 13, 13, 6]);
+  });
+
+  test('global LRN sends two maps of 55x55 and two of 27x27 more, in both directions', () => {
+    const more = 2 * (55 ** 2 + 27 ** 2);
+    expect(crossingFloats(switched({ lrn: 'global' }))).toEqual({ forward: 28_288 + 1000 + more, backward: 28_288 + more });
+  });
+
+  test('k and alpha are taken over, and no LRN means none in any layer', () => {
+    expect(switched({ lrnK: 1, lrnAlpha: 2e-5 }).spec.lrn).toEqual({ ...networks.alexnet.lrn, bias: 1, alpha: 2e-5 });
+    expect(switched({ lrn: 'none' }).convs.some(({ spec }) => spec.responseNorm)).toBe(false);
+  });
 });
 
 describe('a table that cannot be built is refused by the name of its layer', () => {

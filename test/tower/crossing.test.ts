@@ -6,7 +6,7 @@ import tf from '@tensorflow/tfjs-node-gpu';
 import { memoryExchangePair } from '../../src/protocol/memoryExchange.ts';
 import { otherTower, towers } from '../../src/spec/layout.ts';
 import { convolution } from '../../src/tower/convolution.ts';
-import { gatherForward, crossingBackward } from '../../src/tower/crossing.ts';
+import { gatherForward, reduceScatterBackward } from '../../src/tower/crossing.ts';
 import type { CrossingWeights, Send } from '../../src/tower/crossing.ts';
 import { dense } from '../../src/tower/linearMap.ts';
 import type { LinearMap } from '../../src/tower/linearMap.ts';
@@ -59,16 +59,7 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
   const sendsBack = sendPair('backward').map(spoil);
   const backward = await Promise.all(
     towers.map((tower) =>
-      crossingBackward(
-        map,
-        weights[tower]!,
-        { x: x[tower], xPeer: forward[tower]!.xPeer },
-        {
-          dz: z[tower]!,
-          send: sendsBack[tower]!,
-          part: { trains: true, passesOn: true },
-        },
-      ),
+      reduceScatterBackward(map, weights[tower]!, { x: x[tower], xPeer: forward[tower]!.xPeer }, z[tower]!, sendsBack[tower]!),
     ),
   );
 
@@ -78,7 +69,7 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
   const scale = norm(y) * norm(both(z));
   dispose(...x, ...own, ...peer, ...z);
   for (const { z: output, xPeer } of forward) dispose(output, xPeer);
-  for (const { dx, gradients } of backward) dispose(dx, gradients!.dOwn, gradients!.dPeer);
+  for (const { dx, weights: blocks } of backward) dispose(dx, blocks?.dOwn, blocks?.dPeer);
   return Math.abs(gap) / scale;
 }
 

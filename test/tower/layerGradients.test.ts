@@ -15,13 +15,14 @@ import {
   hasNativeNormalisedActivation,
   nativeNormalisedActivation,
 } from '../../src/tower/normalisedActivation.ts';
-import { nonlinearities } from '../../src/tower/nonlinearity.ts';
-import { poolWindow } from '../../src/spec/network.ts';
+import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
 import type { ResponseNorm } from '../../src/tower/responseNorm.ts';
 import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
 import { upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
 import type { Tensor } from '../../src/tower/tensorflow.ts';
+import { disjointPoolWindow, poolWindow } from '../../src/spec/network.ts';
+import { nonlinearities } from '../../src/tower/activation.ts';
 import { sizeOf } from '../../src/spec/layout.ts';
 import { randomKey, randomPermutation, randomUint32 } from '../../src/spec/random.ts';
 import { drawIntegers, drawNormal, inner, norm, relativeError, valuesOf } from './tensors.ts';
@@ -65,13 +66,13 @@ function spacedValues(shape: readonly number[]): TensorData {
   return { shape, values: Float32Array.from(order, (place) => (place - Math.floor(count / 2) + 0.5) / 4) };
 }
 
-function maxPoolLayer(kernels: Kernels): Omit<LayerUnderTest, 'layer'> {
-  const maxPool = kernels.maxPool(poolWindow);
+function maxPoolLayer(kernels: Kernels, window = poolWindow): Omit<LayerUnderTest, 'layer'> {
+  const maxPool = kernels.maxPool(window);
   return {
     inputs: [spacedValues([2, 7, 8, 8])],
     forward: ([x]) => maxPool.forward(x!).y,
     backward: ([x], dy) => [maxPool.backward(dy, { x: x!, ...maxPool.forward(x!) })],
-    tfjs: ([x]) => tf.maxPool(x as tf.Tensor4D, 3, 2, 'valid'),
+    tfjs: ([x]) => tf.maxPool(x as tf.Tensor4D, window.size, window.stride, 'valid'),
     h: 1 / 16, // Piecewise linear: no window's maximum changes its place.
   };
 }
@@ -132,11 +133,19 @@ const layers: readonly LayerUnderTest[] = [
   {
     layer: 'ReLU',
     inputs: [spacedValues([4, 11])],
-    forward: ([x]) => nonlinearities.relu.forward(x!),
-    backward: ([x], dy) => [nonlinearities.relu.backward(dy, nonlinearities.relu.forward(x!))],
+    forward: ([x]) => reluForward(x!),
+    backward: ([x], dy) => [reluBackward(dy, reluForward(x!))],
     tfjs: ([x]) => tf.relu(x!),
     h: 1 / 16, // Piecewise linear: no value crosses zero.
   },
+  ...(['tanh', 'sigmoid'] as const).map((name) => ({
+    layer: name,
+    inputs: [drawNormal('x', [4, 11])],
+    forward: ([x]: readonly Tensor[]) => nonlinearities[name].forward(x!),
+    backward: ([x]: readonly Tensor[], dy: Tensor) => [nonlinearities[name].backward(dy, nonlinearities[name].forward(x!))],
+    tfjs: ([x]: readonly Tensor[]) => tf[name](x!),
+    h: smoothStep,
+  })),
   { layer: "response norm, portable, the paper's alpha", ...responseNormLayer(portableResponseNorm(12), papersNorm) },
   { layer: "response norm, banded, the paper's alpha", ...responseNormLayer(bandedResponseNorm(12), papersNorm) },
   { layer: 'response norm, portable, large alpha', ...responseNormLayer(portableResponseNorm(12, steepNorm), steepNorm) },
@@ -155,6 +164,8 @@ const layers: readonly LayerUnderTest[] = [
     : []),
   { layer: 'max pool, portable', ...maxPoolLayer(portableKernels) },
   { layer: 'max pool, chosen', ...maxPoolLayer(chooseKernels()) },
+  { layer: 'max pool of disjoint windows, portable', ...maxPoolLayer(portableKernels, disjointPoolWindow) },
+  { layer: 'max pool of disjoint windows, chosen', ...maxPoolLayer(chooseKernels(), disjointPoolWindow) },
   {
     layer: 'dropout, inverted',
     inputs: [drawNormal('units', [3, 10])],

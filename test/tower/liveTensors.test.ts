@@ -2,12 +2,14 @@
 
 import { describe, expect, test } from 'vitest';
 import { networks, planNetwork } from '../../src/spec/network.ts';
+import type { NetworkPlan } from '../../src/spec/network.ts';
 import { keyedMasks } from '../../src/tower/dropout.ts';
 import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import { preparePictures } from '../../src/tower/pictures.ts';
 import { dispose, liveTensors } from '../../src/tower/tensorflow.ts';
 import { drawMerged } from './mergedWeights.ts';
 import { drawBatch } from './tensors.ts';
+import { switchedPlans } from './switches.ts';
 import { TowerPair } from './towerPair.ts';
 
 const classes = 10;
@@ -20,23 +22,34 @@ interface Variant {
   readonly rate: number;
   readonly form: 'paper' | 'inverted';
   readonly momentum: number;
+  readonly plan?: NetworkPlan;
+  readonly trainOnly?: readonly string[];
 }
 
 const variants: readonly Variant[] = [
   { variant: "the paper's dropout, chosen kernels", kernels: 'chosen', rate: 0.5, form: 'paper', momentum: 0.9 },
   { variant: 'inverted dropout, portable kernels', kernels: 'portable', rate: 0.5, form: 'inverted', momentum: 0.9 },
   { variant: 'no dropout, no momentum', kernels: 'chosen', rate: 0, form: 'paper', momentum: 0 },
+  ...[['fc7', 'fc8'], ['conv2', 'fc8'], ['conv5']].map((trainOnly) => ({
+    ...{ variant: `only ${trainOnly.join(' and ')} trained`, trainOnly },
+    ...({ kernels: 'chosen', rate: 0.5, form: 'paper', momentum: 0.9 } as const),
+  })),
+  ...switchedPlans(classes).map((switched) => ({
+    ...switched,
+    ...({ kernels: 'chosen', rate: 0.5, form: 'paper', momentum: 0.9 } as const),
+  })),
 ];
 
-function makePair({ kernels, rate, form }: Variant): TowerPair {
+function makePair({ kernels, rate, form, trainOnly, plan: own = plan }: Variant): TowerPair {
   const pair = new TowerPair({
-    plan,
+    plan: own,
+    trainOnly,
     kernels: kernels === 'chosen' ? chooseKernels() : portableKernels,
     dropout: { rate, form },
     masks: (tower) => keyedMasks(1, tower, rate),
     microBatch: 2,
   });
-  pair.loadMerged('weights', drawMerged(plan));
+  pair.loadMerged('weights', drawMerged(own));
   return pair;
 }
 
@@ -107,6 +120,19 @@ describe.each(variants)('$variant', (variant) => {
     pair.close();
   });
 
+  test('predicting holds as many after every batch', async () => {
+    const pair = makePair(variant);
+    const counts: number[] = [];
+    for (const [batch, pictures] of batchSizes.entries()) {
+      const { images, labels } = drawBatch(`batch ${batch}`, { pictures, size: plan.spec.inputSize, classes });
+      await Promise.all(pair.towers.map((tower) => tower.predict(batch, images)));
+      dispose(images, labels);
+      counts.push(liveTensors());
+    }
+    expect(new Set(counts).size).toBe(1);
+    pair.close();
+  });
+
   test('closing the towers and their parameters leaves nothing', async () => {
     const before = liveTensors();
     const pair = makePair(variant);
@@ -134,7 +160,7 @@ test.each([
   const bytes = new Uint8Array(2 * 28 * 28 * channels).fill(7);
   const pictures = preparePictures(
     { count: 2, height: 28, width: 28, channels, bytes },
-    { size, padding: 3, mean: [1, 2, 3], deviation: 2, channelOrder: 'rgb' as const },
+    { size, padding: 3, mean: [1, 2, 3], deviation: 2 },
   );
   expect(liveTensors()).toBe(before + 1);
   pictures.dispose();

@@ -1,7 +1,7 @@
 // Both towers of a network in this process, linked by the memory exchange; weights and gradients go in and out as the merged network.
 
 import { performance } from 'node:perf_hooks';
-import type { Exchange, TensorData } from '../../src/spec/exchange.ts';
+import type { Exchange, SwapTag, TensorData } from '../../src/spec/exchange.ts';
 import { mergeBlock, mergedShapes, sizeOf, splitBlock, towerParameters, towers } from '../../src/spec/layout.ts';
 import type { ParameterBlock, TowerIndex } from '../../src/spec/layout.ts';
 import type { NetworkPlan } from '../../src/spec/network.ts';
@@ -26,6 +26,9 @@ export interface PairOptions {
   readonly dropout: DropoutRule;
   readonly masks: (tower: TowerIndex) => MaskSource;
   readonly microBatch: number;
+  readonly trainOnly?: readonly string[] | undefined;
+  /** Told of every swap of either tower. */
+  readonly onSwap?: (tag: SwapTag) => void;
 }
 
 type Both<T> = readonly [T, T];
@@ -34,9 +37,11 @@ export class TowerPair {
   readonly plan: NetworkPlan;
   readonly parameters: Both<Parameters>;
   readonly towers: Both<Tower>;
+  readonly #onSwap: PairOptions['onSwap'];
   readonly #partialLogits: [Float32Array, Float32Array] = [new Float32Array(), new Float32Array()];
 
-  constructor({ plan, masks, ...shared }: PairOptions) {
+  constructor({ plan, masks, onSwap, ...shared }: PairOptions) {
+    this.#onSwap = onSwap;
     this.plan = plan;
     this.parameters = [new Parameters(towerParameters(plan, 0)), new Parameters(towerParameters(plan, 1))];
     const exchanges = memoryExchangePair();
@@ -110,6 +115,7 @@ export class TowerPair {
   #listenToLogits(exchange: Exchange, tower: TowerIndex): Exchange {
     return {
       swap: (tag, mine: TensorData) => {
+        this.#onSwap?.(tag);
         if (tag.site === 'fc8') this.#partialLogits[tower] = mine.values.slice();
         return exchange.swap(tag, mine);
       },
