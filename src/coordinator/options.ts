@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { parseRunConfig, runConfigSchema } from '../spec/config.ts';
 import type { RunConfig } from '../spec/config.ts';
 import { UsageError } from '../spec/errors.ts';
+import { withPreset } from '../spec/presets.ts';
 import type { Flag } from './command.ts';
 
 /** What JSON Schema says of one field. */
@@ -48,7 +49,7 @@ export function configFlags(): Record<string, Flag> {
   );
 }
 
-/** The config from a YAML or JSON file, if any, with the typed flags over it; throws UsageError naming each field that is wrong. */
+/** The config from a YAML or JSON file, if any, with the typed flags over it and the preset that either names below it; throws UsageError naming each field that is wrong. */
 export function readConfig(file: string | undefined, flags: Readonly<Record<string, unknown>>): RunConfig {
   const fromFile = file === undefined ? {} : readConfigFile(file);
   const typed: Record<string, unknown> = {};
@@ -58,7 +59,7 @@ export function readConfig(file: string | undefined, flags: Readonly<Record<stri
     if (Array.isArray(value)) throw new UsageError(`--${flagName(field)} was given ${String(value.length)} times`);
     typed[field] = schema.type === 'array' ? parseList(flagName(field), valueText(value), schema) : value;
   }
-  return parseRunConfig({ ...fromFile, ...typed }, file === undefined ? 'flags' : `${file} and flags`);
+  return parseRunConfig(withPreset({ ...fromFile, ...typed }), file === undefined ? 'flags' : `${file} and flags`);
 }
 
 function parseList(flag: string, text: string, { items }: FieldSchema): (number | string)[] {

@@ -1,7 +1,7 @@
 // The run as the coordinator sees it, step by step: collect every tower's gradients, decide, record; now and then score the test split.
 
 import type { RunConfig } from '../spec/config.ts';
-import { learningRateAt, stepsPerEpoch, totalSteps } from '../spec/schedule.ts';
+import { initialScheduleState, learningRateAt, scheduleAfterEvaluation, stepsPerEpoch, totalSteps } from '../spec/schedule.ts';
 import type { ToCoordinator } from '../protocol/messages.ts';
 import type { DataSource } from '../data/batch.ts';
 import { decide } from './decision.ts';
@@ -48,6 +48,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   });
 
   let scores: EvaluationScores | undefined;
+  let schedule = initialScheduleState;
   let skippedBefore = 0;
   let bytesPerStep = 0;
   let stepsDone = 0;
@@ -55,7 +56,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   let before = now();
   for (let step = 1; step <= lastStep && !stop.aborted; step++) {
     const reports = (await group.collect('gradients', step)).map(({ header }) => header);
-    const learningRate = learningRateAt(config, step - 1, data.counts.train);
+    const learningRate = learningRateAt(config, step - 1, data.counts.train, schedule);
     const decision = decide(reports, config, { step, learningRate, skippedBefore });
     group.broadcast({ type: 'decision', step, ...decision, snapshot: false });
     skippedBefore = decision.verdict === 'skip' ? skippedBefore + 1 : 0;
@@ -76,6 +77,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
       const evaluated = await evaluate(step, options);
       if (evaluated === undefined) break;
       scores = evaluated;
+      schedule = scheduleAfterEvaluation(config, schedule, scores);
       folder.record({ kind: 'eval', step, epoch: record.epoch, ...scores });
       progress.say(
         `epoch ${String(record.epoch)}  test top-1 ${percent(scores.top1)}  top-5 ${percent(scores.top5)}  loss ${scores.loss.toFixed(3)}`,
