@@ -102,18 +102,15 @@ const presets: Readonly<Record<PresetName, { readonly recipe: Recipe; readonly s
   },
 };
 
-/** Fields that say something to one scheduler and contradict another. */
-const scheduleFields = ['lrSteps', 'lrGamma', 'lrDrops', 'lrMin'] as const;
-
 /** The fields of a file and of flags, over those of the preset that they name. A name that is no preset is left to the schema. */
 export function withPreset(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const { preset = 'paper', network = 'alexnet', lrScheduler } = given;
   if (typeof preset !== 'string' || !Object.hasOwn(presets, preset)) return { ...given };
   const { recipe, sizes } = presets[preset as PresetName];
   const isFullSize = typeof network === 'string' && network.startsWith('alexnet');
-  const fields: Record<string, unknown> = { ...recipe, ...(isFullSize ? sizes : {}) };
-  if (lrScheduler !== undefined && lrScheduler !== recipe.lrScheduler) {
-    for (const field of scheduleFields) delete fields[field];
-  }
-  return { ...fields, ...given };
+  const fields = { ...recipe, ...(isFullSize ? sizes : {}) };
+  if (lrScheduler === undefined || lrScheduler === recipe.lrScheduler) return { ...fields, ...given };
+  // They say something to the preset's scheduler and would contradict another.
+  const { lrSteps: _steps, lrGamma: _gamma, lrDrops: _drops, lrMin: _min, ...rest } = fields;
+  return { ...rest, ...given };
 }
