@@ -38,7 +38,7 @@ export const manifestSchema = z.strictObject({
     mean: z.array(z.number()).min(1).max(3),
     deviation: z.array(z.number().positive()).min(1).max(3),
   }),
-  schedule: z.record(z.string(), z.number()),
+  schedule: z.strictObject({ bestError: z.number().nullable(), evaluationsSince: count, drops: count }),
   /** Steps in a row that were skipped for a loss that was not finite. */
   skippedBefore: count,
   /** The best evaluation up to here. */

@@ -9,9 +9,10 @@ import { exitWith } from '../spec/exit.ts';
 import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import type { Command, CommandContext } from './command.ts';
+import { plan } from './commands/plan.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start];
+const commands: readonly Command[] = [start, plan];
 
 const now = (): number => performance.now();
 

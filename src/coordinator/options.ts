@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { parseRunConfig, runConfigSchema } from '../spec/config.ts';
 import type { RunConfig } from '../spec/config.ts';
 import { UsageError } from '../spec/errors.ts';
+import { withPreset } from '../spec/presets.ts';
 import type { Flag } from './command.ts';
 
 /** What JSON Schema says of one field. */
@@ -48,9 +49,9 @@ export function configFlags(): Record<string, Flag> {
   );
 }
 
-/** The config from a YAML or JSON file, if any, with the typed flags over it; throws UsageError naming each field that is wrong. */
+/** The config from a YAML or JSON file, if any, with the typed flags over it and the preset that either names below it; throws UsageError naming each field that is wrong. */
 export function readConfig(file: string | undefined, flags: Readonly<Record<string, unknown>>): RunConfig {
-  return parseRunConfig(givenFields(file, flags), sourceName(file));
+  return parseRunConfig(withPreset(givenFields(file, flags)), sourceName(file));
 }
 
 /** As `readConfig`, over the config of a run that goes on. */

@@ -10,7 +10,7 @@ import { networkFor, planNetwork } from '../spec/network.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
 import { parameterCount, towers } from '../spec/layout.ts';
-import { totalSteps } from '../spec/schedule.ts';
+import { initialScheduleState, totalSteps } from '../spec/schedule.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import type { SafetensorsFile } from '../formats/safetensors.ts';
 import { fitWeights, openWeights } from '../formats/weightsFile.ts';
@@ -198,7 +198,7 @@ interface RunStart {
 }
 
 async function openStart(plan: NetworkPlan, { resume, config, say }: StartOptions & Desk): Promise<RunStart> {
-  const from = { step: 0, schedule: {}, skippedBefore: 0 };
+  const from = { step: 0, schedule: initialScheduleState, skippedBefore: 0 };
   if (resume !== undefined) return openCheckpoint(plan, resume);
   if (config.pretrained === undefined) return { state: drawnState, from, close: () => Promise.resolve() };
   const file = await openWeights(config.pretrained);

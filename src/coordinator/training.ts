@@ -1,7 +1,7 @@
 // The run as the coordinator sees it, step by step: collect every tower's gradients, decide, record; now and then score the test split.
 
 import type { RunConfig } from '../spec/config.ts';
-import { learningRateAt, stepsPerEpoch, totalSteps } from '../spec/schedule.ts';
+import { learningRateAt, scheduleAfterEvaluation, stepsPerEpoch, totalSteps } from '../spec/schedule.ts';
 import type { ToCoordinator } from '../protocol/messages.ts';
 import type { DataSource } from '../data/batch.ts';
 import type { ManifestFacts } from './checkpoint.ts';
@@ -68,6 +68,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     const evaluated = await evaluate(state.step, options);
     if (evaluated === undefined) return false;
     scores = evaluated;
+    state = { ...state, schedule: scheduleAfterEvaluation(config, state.schedule, scores) };
     const { step } = state;
     const epoch = epochOf(step, config, data.counts.train);
     folder.record({ kind: 'eval', step, epoch, ...scores });
@@ -86,7 +87,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   while (goesOn && state.step < lastStep) {
     const step = state.step + 1;
     const reports = (await group.collect('gradients', step)).map(({ header }) => header);
-    const learningRate = learningRateAt(config, step - 1, data.counts.train);
+    const learningRate = learningRateAt(config, step - 1, data.counts.train, state.schedule);
     const decision = decide(reports, config, { step, learningRate, skippedBefore: state.skippedBefore });
     // A stop ends the run with the step that is decided on next; an evaluation can be stopped, for the step before it is saved.
     goesOn = !stop.aborted;

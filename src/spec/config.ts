@@ -5,7 +5,10 @@ import { z } from 'zod';
 import { UsageError } from './errors.ts';
 import { networks } from './network.ts';
 import type { NetworkName } from './network.ts';
-import { presetNames } from './presets.ts';
+
+/** Recipes of presets.ts. */
+const presetNames = ['paper', 'cuda-convnet2', 'caffe', 'kratzert'] as const;
+export type PresetName = (typeof presetNames)[number];
 
 const networkNames = Object.keys(networks) as [NetworkName, ...NetworkName[]];
 
@@ -158,13 +161,29 @@ export const runConfigSchema = z.strictObject({
 /** A run's config with every default filled in. */
 export type RunConfig = z.infer<typeof runConfigSchema>;
 
-/** Parses a config from outside; throws UsageError naming each field that is wrong. */
+/** Parses a config from outside; throws UsageError naming each field that is wrong or contradicts another. */
 export function parseRunConfig(input: unknown, source: string): RunConfig {
   const result = runConfigSchema.safeParse(input);
-  if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => {
-    const field = issue.path.join('.');
-    return field === '' ? issue.message : `${field}: ${issue.message}`;
-  });
+  const problems = result.success
+    ? scheduleConflicts(result.data)
+    : result.error.issues.map((issue) => {
+        const field = issue.path.join('.');
+        return field === '' ? issue.message : `${field}: ${issue.message}`;
+      });
+  if (result.success && problems.length === 0) return result.data;
   throw new UsageError(`${source}: ${problems.join('; ')}`);
+}
+
+/** Fields of the schedule that would be ignored, or lead nowhere. */
+function scheduleConflicts({ lr, lrScheduler, lrSteps, lrMin }: RunConfig): string[] {
+  const problems: string[] = [];
+  if (lrSteps.length > 0 && lrScheduler !== 'step')
+    problems.push(`lrSteps goes with lrScheduler step, not ${lrScheduler}: take one of the two away`);
+  if (lrSteps.length === 0 && lrScheduler === 'step') problems.push('lrScheduler step needs lrSteps, such as 30,60');
+  if (lrMin > lr) problems.push(`lrMin ${String(lrMin)} is above lr ${String(lr)}`);
+  if (lrMin === 0 && lrScheduler === 'exponential')
+    problems.push('lrScheduler exponential needs lrMin, a rate above 0 to end at');
+  if (lrMin > 0 && lrScheduler !== 'exponential' && lrScheduler !== 'cosine')
+    problems.push(`lrMin goes with lrScheduler exponential or cosine, not ${lrScheduler}`);
+  return problems;
 }

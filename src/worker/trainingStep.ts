@@ -149,10 +149,11 @@ export async function predictionStep({ header, images, labels }: PreparedBatch, 
   });
 }
 
-function updateRates(
-  config: RunConfig,
+/** The rates of each block: biases have factors of their own for rate and decay; the scale, from clipping, is the same for all. */
+export function updateRates(
+  config: Pick<RunConfig, 'biasLr' | 'biasDecay' | 'momentum' | 'weightDecay'>,
   decision: { learningRate: number; scale: number },
-): (block: ParameterBlock) => UpdateRates {
+): (block: Pick<ParameterBlock, 'role'>) => UpdateRates {
   return ({ role }) => ({
     learningRate: decision.learningRate * (role === 'bias' ? config.biasLr : 1),
     momentum: config.momentum,

@@ -23,7 +23,7 @@ const facts: ManifestFacts = {
   config: parseRunConfig({ network: 'tiny' }, 'test'),
   classes: ['a', 'b', 'c'],
   data: { train: 10, test: 5, mean: [1], deviation: [2] },
-  schedule: {},
+  schedule: { bestError: 0.25, evaluationsSince: 2, drops: 1 },
   skippedBefore: 0,
   metricsBytes: 0,
 };

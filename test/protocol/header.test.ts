@@ -45,7 +45,10 @@ describe('a header', () => {
   });
 
   test('carries a whole run config; fields that are undefined stay behind', () => {
-    const config = parseRunConfig({ seed: Number.MAX_SAFE_INTEGER, lrSteps: [30, 60.5], mean: [1, 2, 3] }, 'test');
+    const config = parseRunConfig(
+      { seed: Number.MAX_SAFE_INTEGER, lrScheduler: 'step', lrSteps: [30, 60.5], mean: [1, 2, 3] },
+      'test',
+    );
     const assign = {
       ...envelope,
       type: 'assign',

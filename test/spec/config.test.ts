@@ -34,7 +34,10 @@ describe('a run config', () => {
   });
 
   test('keeps what is said, and parses to itself', () => {
-    const config = parseRunConfig({ network: 'tiny', seed: 9, lrSteps: [1, 2.5], mean: [1, 2, 3], steps: 4 }, 'flags');
+    const config = parseRunConfig(
+      { network: 'tiny', seed: 9, lrScheduler: 'step', lrSteps: [1, 2.5], mean: [1, 2, 3], steps: 4 },
+      'flags',
+    );
     expect(config).toMatchObject({ network: 'tiny', seed: 9, lrSteps: [1, 2.5], mean: [1, 2, 3], steps: 4 });
     expect(parseRunConfig(config, 'again')).toEqual(config);
   });
@@ -75,6 +78,16 @@ describe('a run config', () => {
     const problem = problemOf({ [field]: value });
     expect(problem).toMatch(/^run\.yaml: /);
     expect(problem).toContain(field);
+  });
+
+  test.each([
+    [{ lrSteps: [30] }, /lrSteps .*lrScheduler step, not plateau/],
+    [{ lrScheduler: 'step' }, /lrScheduler step needs lrSteps/],
+    [{ lrScheduler: 'exponential' }, /lrScheduler exponential needs lrMin/],
+    [{ lrScheduler: 'cosine', lr: 0.01, lrMin: 0.02 }, /lrMin 0\.02 is above lr 0\.01/],
+    [{ lrScheduler: 'constant', lrMin: 0.001 }, /lrMin .*not constant/],
+  ])('refuses %j, whose fields contradict each other, and names both', (input, message) => {
+    expect(problemOf(input)).toMatch(message);
   });
 
   test('refuses a field that it does not know, by its name', () => {

@@ -1,0 +1,84 @@
+// `coordinator plan`: what a network costs and how long a step may take, before anything runs.
+
+import { z } from 'zod';
+import { exitCodes } from '../../spec/errors.ts';
+import { networkFor, planNetwork } from '../../spec/network.ts';
+import { layerCosts, predictStep, stepCost } from '../../spec/plan.ts';
+import { parseFlags } from '../command.ts';
+import type { Command, Flag } from '../command.ts';
+import { configFlags, readConfig } from '../options.ts';
+
+const group = 'This command:';
+
+const planFlags = {
+  config: { type: 'string', requiresArg: true, group, describe: 'YAML or JSON file with the fields below; flags win over it' },
+  classes: { type: 'number', requiresArg: true, group, default: 1000, describe: 'Classes of the data' },
+  'device-flops': { type: 'number', requiresArg: true, group, default: 8e12, describe: 'FLOP/s of one device' },
+  efficiency: { type: 'number', requiresArg: true, group, default: 0.5, describe: 'Share of them that training reaches' },
+  'link-speed': { type: 'number', requiresArg: true, group, default: 1e10, describe: 'Bytes/s of a link, each way' },
+  replicas: { type: 'number', requiresArg: true, group, default: 1, describe: 'Pairs of towers that share a batch' },
+  json: { type: 'boolean', group, describe: 'As JSON' },
+} as const satisfies Record<string, Flag>;
+
+const planSchema = z.object({
+  config: z.string().optional(),
+  classes: z.int().min(2).max(1_000_000),
+  'device-flops': z.number().positive(),
+  efficiency: z.number().positive().max(1),
+  'link-speed': z.number().positive(),
+  replicas: z.int().min(1),
+  json: z.boolean().optional(),
+});
+
+export const plan: Command = {
+  name: 'plan',
+  describe: 'Shapes, work, traffic and a model of the step time of a network',
+  flags: { ...planFlags, ...configFlags() },
+  examples: [['plan --device-flops 8e12 --link-speed 1e10', 'the full network with 1000 classes']],
+
+  run(argv, { output }) {
+    const args = parseFlags(planSchema, argv);
+    const config = readConfig(args.config, argv);
+    const network = planNetwork(networkFor(config), args.classes);
+    const machine = {
+      deviceFlops: args['device-flops'],
+      efficiency: args.efficiency,
+      linkSpeed: args['link-speed'],
+      replicas: args.replicas,
+    };
+    const report = {
+      network: config.network,
+      layers: layerCosts(network),
+      step: stepCost(network, config.batch),
+      modelledSeconds: predictStep(network, config.batch, machine),
+    };
+    output.write(args.json === true ? `${JSON.stringify(report)}\n` : asText(report));
+    return Promise.resolve(exitCodes.done);
+  },
+};
+
+function asText({
+  layers,
+  step,
+  modelledSeconds: time,
+}: {
+  layers: ReturnType<typeof layerCosts>;
+  step: ReturnType<typeof stepCost>;
+  modelledSeconds: ReturnType<typeof predictStep>;
+}): string {
+  const ms = (seconds: number): string => `${(1000 * seconds).toFixed(1)} ms`;
+  const mega = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
+  return [
+    'one tower   input -> output, parameters, MFLOP forward a picture',
+    ...layers.map(
+      ({ name, input, output, parameters, forwardFlops }) =>
+        `${name.padEnd(11)} ${input.join('x')} -> ${output.join('x')}, ${parameters.toLocaleString('en')}, ${(forwardFlops / 1e6).toFixed(1)}`,
+    ),
+    `parameters  ${step.parameters.toLocaleString('en')}, momentum ${mega(step.optimiserBytes)}`,
+    `work        ${(step.trainingFlops / 1e9).toFixed(1)} GFLOP a step, both towers`,
+    `crossing    ${mega(step.forwardBytes)} forward, ${mega(step.backwardBytes)} backward a step, from each tower`,
+    `model       compute ${ms(time.compute)}, crossings ${ms(time.crossings)}, sync of replicas ${ms(time.sync)}`,
+    `            step ${ms(time.hidden)} with all traffic hidden, ${ms(time.notHidden)} with none: a model, not a measurement`,
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,98 @@
+// What a network costs before it runs: per layer of one tower its shapes, work and traffic, and a model of the time of a step.
+// Invariant: everything is read off a NetworkPlan; the time is a model (docs/plan.md), never a measurement.
+
+import { parameterCount, towerParameters } from './layout.ts';
+import { crossingFloats, forwardMultiplyAdds, trainingMultiplyAdds } from './network.ts';
+import type { NetworkPlan } from './network.ts';
+
+const bytesPerFloat = 4;
+
+export interface LayerCost {
+  readonly name: string;
+  /** One picture, one tower: what its own tower feeds it, and what it gives. */
+  readonly input: readonly number[];
+  readonly output: readonly number[];
+  /** That one tower holds. */
+  readonly parameters: number;
+  /** Of one picture in one tower; a multiply-add is two. */
+  readonly forwardFlops: number;
+}
+
+/** The layers of one tower. fc8's bias lies in both. */
+export function layerCosts(plan: NetworkPlan): LayerCost[] {
+  const blocks = towerParameters(plan, 0);
+  const parameters = (name: string): number =>
+    blocks.filter(({ layer }) => layer === name).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const convs = plan.convs.map((conv) => ({
+    name: conv.spec.name,
+    input: [conv.input.height, conv.input.width, conv.input.channels],
+    output: [conv.output.height, conv.output.width, conv.output.channels],
+    parameters: parameters(conv.spec.name),
+    // Two operations a multiply-add, half of the work in each tower.
+    forwardFlops: forwardMultiplyAdds({ ...plan, convs: [conv], denses: [] }),
+  }));
+  const denses = plan.denses.map((dense) => ({
+    name: dense.spec.name,
+    input: [dense.inputFeatures],
+    output: [dense.units],
+    parameters: parameters(dense.spec.name),
+    forwardFlops: forwardMultiplyAdds({ ...plan, convs: [], denses: [dense] }),
+  }));
+  return [...convs, ...denses];
+}
+
+export interface StepCost {
+  /** Of the whole network. */
+  readonly parameters: number;
+  /** Momentum, of the whole network. */
+  readonly optimiserBytes: number;
+  /** Of a step of one pair, both towers. */
+  readonly trainingFlops: number;
+  /** That one tower sends in a step. */
+  readonly forwardBytes: number;
+  readonly backwardBytes: number;
+}
+
+/** The totals of one step over `batch` pictures. */
+export function stepCost(plan: NetworkPlan, batch: number): StepCost {
+  const floats = crossingFloats(plan);
+  const parameters = parameterCount(plan);
+  return {
+    parameters,
+    optimiserBytes: parameters * bytesPerFloat,
+    trainingFlops: 2 * batch * trainingMultiplyAdds(plan),
+    forwardBytes: floats.forward * batch * bytesPerFloat,
+    backwardBytes: floats.backward * batch * bytesPerFloat,
+  };
+}
+
+export interface Machine {
+  /** Floating-point operations a second of one device, and the share of them that training reaches. */
+  readonly deviceFlops: number;
+  readonly efficiency: number;
+  /** Bytes a second of a link, each way. */
+  readonly linkSpeed: number;
+  /** Pairs of towers, which share the batch. */
+  readonly replicas: number;
+}
+
+/** Seconds of a step in the model. */
+export interface StepTime {
+  readonly compute: number;
+  readonly crossings: number;
+  /** Ring all-reduce of one tower's gradients over the replicas. */
+  readonly sync: number;
+  /** Everything beside the compute is hidden behind it, or nothing is. */
+  readonly hidden: number;
+  readonly notHidden: number;
+}
+
+/** The model's time of a step over a global batch. */
+export function predictStep(plan: NetworkPlan, batch: number, machine: Machine): StepTime {
+  const { deviceFlops, efficiency, linkSpeed, replicas } = machine;
+  const { trainingFlops, forwardBytes, backwardBytes, parameters } = stepCost(plan, batch / replicas);
+  const compute = trainingFlops / 2 / (deviceFlops * efficiency);
+  const crossings = (forwardBytes + backwardBytes) / linkSpeed;
+  const sync = (((2 * (replicas - 1)) / replicas) * (parameters / 2) * bytesPerFloat) / linkSpeed;
+  return { compute, crossings, sync, hidden: Math.max(compute, crossings + sync), notHidden: compute + crossings + sync };
+}
