@@ -39,6 +39,19 @@ export function centrePlacement(stored: PictureShape, cropSize: number): Placeme
   };
 }
 
+/** Views that a picture is scored from: four corners and the middle, and their mirror images (paper, section 4.1). */
+export const viewCount = 10;
+
+/** The placement of view 0..9; view 0 is the middle. */
+export function viewPlacement(stored: PictureShape, cropSize: number, view: number): Placement {
+  const middle = centrePlacement(stored, cropSize);
+  const [rows, columns] = [stored.height, stored.width].map((side) => Math.max(0, side - cropSize)) as [number, number];
+  const corners = [middle, { top: 0, left: 0 }, { top: 0, left: columns }, { top: rows, left: 0 }, { top: rows, left: columns }];
+  const corner = corners[view % corners.length];
+  if (corner === undefined || view >= viewCount) throw new RangeError(`there is no view ${String(view)}`);
+  return { top: corner.top, left: corner.left, mirrored: view >= corners.length };
+}
+
 /** A function from a picture's index to its placement in one epoch of training. */
 export function trainingPlacements(stored: PictureShape, options: AugmentOptions, epoch: number): (index: number) => Placement {
   const { seed, augment, cropSize } = options;

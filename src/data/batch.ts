@@ -26,6 +26,8 @@ export interface BatchRequest {
   /** Decides crop and flip together with each index; training only. */
   readonly epoch: number;
   readonly indices: Uint32Array;
+  /** Scores the pictures from one of ten views (augment.ts), whatever the split; none for the crop of the split. */
+  readonly view?: number;
 }
 
 /** A dataset that is open for reading. Loads run in threads of their own, as many at once as are asked for. */

@@ -6,11 +6,13 @@ import { Worker } from 'node:worker_threads';
 import { DataError } from '../spec/errors.ts';
 import type { AugmentOptions } from './augment.ts';
 import type { Batch, BatchRequest, SplitName } from './batch.ts';
-import type { PictureStore } from './pictures.ts';
+import type { BadPictures } from './badPictures.ts';
+import type { BadPicture } from './pack.ts';
+import type { SplitStore } from './pictures.ts';
 
 /** What a thread is started with; the pixels in it are shared, not copied. */
 export interface LoaderSetup {
-  readonly splits: Readonly<Record<SplitName, PictureStore>>;
+  readonly splits: Readonly<Record<SplitName, SplitStore>>;
   readonly augment: AugmentOptions;
 }
 
@@ -20,10 +22,11 @@ export interface ThreadRequest {
 }
 
 export type ThreadReply =
-  | { readonly type: 'loaded'; readonly id: number; readonly batch: Batch }
+  | { readonly type: 'loaded'; readonly id: number; readonly batch: Batch; readonly bad: readonly BadPicture[] }
   | { readonly type: 'failed'; readonly id: number; readonly message: string; readonly isDataError: boolean };
 
 interface PendingLoad {
+  readonly split: SplitName;
   readonly resolve: (batch: Batch) => void;
   readonly reject: (error: Error) => void;
 }
@@ -39,14 +42,23 @@ export const loaderThreadFile = new URL(
   import.meta.url,
 );
 
+export interface LoaderOptions {
+  readonly threads: number;
+  readonly threadFile: URL;
+  /** Counts what cannot be decoded; data in memory always can. */
+  readonly badPictures?: BadPictures | undefined;
+}
+
 export class Loader {
   readonly #threads: readonly Thread[];
+  readonly #badPictures: BadPictures | undefined;
   #nextId = 0;
   /** Why no load can succeed any more. */
   #ended: Error | undefined;
 
   /** Starts `threads` threads (1 or more) that run `threadFile`. */
-  constructor(setup: LoaderSetup, { threads, threadFile }: { readonly threads: number; readonly threadFile: URL }) {
+  constructor(setup: LoaderSetup, { threads, threadFile, badPictures }: LoaderOptions) {
+    this.#badPictures = badPictures;
     this.#threads = Array.from({ length: threads }, () => this.#startThread(setup, threadFile));
   }
 
@@ -56,7 +68,7 @@ export class Loader {
     const thread = this.#threads.reduce((least, other) => (other.pending.size < least.pending.size ? other : least));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      thread.pending.set(id, { resolve, reject });
+      thread.pending.set(id, { split: request.split, resolve, reject });
       thread.worker.postMessage({ id, request } satisfies ThreadRequest);
     });
   }
@@ -71,7 +83,7 @@ export class Loader {
     const worker = new Worker(threadFile, { workerData: setup });
     const pending = new Map<number, PendingLoad>();
     worker.on('message', (reply: ThreadReply) => {
-      settle(pending, reply);
+      this.#settle(pending, reply);
     });
     worker.on('error', (cause) => {
       this.#end(
@@ -91,15 +103,20 @@ export class Loader {
       pending.clear();
     }
   }
-}
 
-function settle(pending: Map<number, PendingLoad>, reply: ThreadReply): void {
-  const load = pending.get(reply.id);
-  if (load === undefined) return;
-  pending.delete(reply.id);
-  if (reply.type === 'loaded') {
-    load.resolve(reply.batch);
-  } else {
-    load.reject(reply.isDataError ? new DataError(reply.message) : new Error(`loading a batch failed: ${reply.message}`));
+  #settle(pending: Map<number, PendingLoad>, reply: ThreadReply): void {
+    const load = pending.get(reply.id);
+    if (load === undefined) return;
+    pending.delete(reply.id);
+    if (reply.type === 'failed') {
+      load.reject(reply.isDataError ? new DataError(reply.message) : new Error(`loading a batch failed: ${reply.message}`));
+      return;
+    }
+    try {
+      for (const bad of reply.bad) this.#badPictures?.take(load.split, bad);
+      load.resolve(reply.batch);
+    } catch (error) {
+      load.reject(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 }

@@ -6,6 +6,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { DataError } from '../spec/errors.ts';
 import type { LoaderSetup, ThreadReply, ThreadRequest } from './loader.ts';
+import { BadPictureError } from './decode.ts';
 import { packBatch } from './pack.ts';
 import { openPictures } from './pictures.ts';
 
@@ -16,13 +17,18 @@ const pictures = { train: openPictures(splits.train), test: openPictures(splits.
 
 port.on('message', ({ id, request }: ThreadRequest) => {
   packBatch(pictures[request.split], augment, request).then(
-    ({ pixels, labels, shape }) => {
-      const reply: ThreadReply = { type: 'loaded', id, batch: { pixels, labels, shape } };
+    ({ pixels, labels, shape, bad }) => {
+      const reply: ThreadReply = { type: 'loaded', id, batch: { pixels, labels, shape }, bad };
       port.postMessage(reply, [pixels.buffer, labels.buffer]);
     },
     (error: unknown) => {
       const message = error instanceof Error ? error.message : String(error);
-      const reply: ThreadReply = { type: 'failed', id, message, isDataError: error instanceof DataError };
+      const reply: ThreadReply = {
+        type: 'failed',
+        id,
+        message,
+        isDataError: error instanceof DataError || error instanceof BadPictureError,
+      };
       port.postMessage(reply);
     },
   );

@@ -1,29 +1,61 @@
 // Makes one batch: read each picture, cut it, lay it beside the others. Runs inside a loader thread; tests call it directly.
-// Invariant: the batch is a pure function of the pictures, the options and the request.
+// Invariant: the batch is a pure function of the pictures, the options and the request; a picture that cannot be decoded is replaced by the
+// next one of the split that can.
 
 import type { Batch, BatchRequest } from './batch.ts';
-import { centrePlacement, croppedShape, cutPicture, trainingPlacements } from './augment.ts';
+import { centrePlacement, croppedShape, cutPicture, trainingPlacements, viewPlacement } from './augment.ts';
 import type { AugmentOptions } from './augment.ts';
+import { BadPictureError } from './decode.ts';
 import { bytesOf } from './pictures.ts';
 import type { Pictures } from './pictures.ts';
 
-/** Packs the requested pictures in order; throws RangeError on an index that the split does not have. */
-export async function packBatch(
-  pictures: Pictures,
-  options: AugmentOptions,
-  request: BatchRequest,
-): Promise<Batch & { readonly pixels: Uint8Array<ArrayBuffer>; readonly labels: Int32Array<ArrayBuffer> }> {
+/** A picture that could not be decoded. */
+export interface BadPicture {
+  readonly index: number;
+  readonly name: string;
+  readonly reason: string;
+}
+
+export interface PackedBatch extends Batch {
+  readonly pixels: Uint8Array<ArrayBuffer>;
+  readonly labels: Int32Array<ArrayBuffer>;
+  readonly bad: readonly BadPicture[];
+}
+
+/** Packs the requested pictures in order; throws RangeError on an index that the split does not have, DataError on a file that is gone. */
+export async function packBatch(pictures: Pictures, options: AugmentOptions, request: BatchRequest): Promise<PackedBatch> {
   const shape = croppedShape(pictures.shape, options.cropSize);
-  const centre = centrePlacement(pictures.shape, options.cropSize);
-  const placementOf = request.split === 'train' ? trainingPlacements(pictures.shape, options, request.epoch) : () => centre;
+  const placementOf = placements(pictures, options, request);
   const pictureBytes = bytesOf(shape);
   const pixels = new Uint8Array(request.indices.length * pictureBytes);
   const labels = new Int32Array(request.indices.length);
+  const bad: BadPicture[] = [];
   for (const [position, index] of request.indices.entries()) {
-    const picture = await pictures.read(index);
+    const { picture, from } = await readOrNext(pictures, index, bad);
     const out = pixels.subarray(position * pictureBytes, (position + 1) * pictureBytes);
     cutPicture(picture, pictures.shape, placementOf(index), out, shape);
-    labels[position] = pictures.label(index);
+    labels[position] = pictures.label(from);
   }
-  return { pixels, labels, shape };
+  return { pixels, labels, shape, bad };
+}
+
+function placements({ shape }: Pictures, options: AugmentOptions, { split, epoch, view }: BatchRequest) {
+  if (split === 'train' && view === undefined) return trainingPlacements(shape, options, epoch);
+  const placement = view === undefined ? centrePlacement(shape, options.cropSize) : viewPlacement(shape, options.cropSize, view);
+  return () => placement;
+}
+
+/** Tries that a split of damaged pictures is given before it is given up; the loader counts what was bad. */
+const maxTries = 1000;
+
+async function readOrNext(pictures: Pictures, index: number, bad: BadPicture[]): Promise<{ picture: Uint8Array; from: number }> {
+  for (let tries = 0; ; tries++) {
+    const from = (index + tries) % pictures.count;
+    try {
+      return { picture: await pictures.read(tries === 0 ? index : from), from: tries === 0 ? index : from };
+    } catch (error) {
+      if (!(error instanceof BadPictureError) || tries >= Math.min(maxTries, pictures.count - 1)) throw error;
+      bad.push({ index: from, name: pictures.name(from), reason: error.message });
+    }
+  }
 }

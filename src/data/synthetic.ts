@@ -55,7 +55,7 @@ function parsePart(text: string, part: string | undefined, field: keyof Syntheti
 }
 
 /** Makes a synthetic dataset. */
-export function syntheticDataset(spec: SyntheticSpec, seed: number): Dataset {
+export function syntheticDataset(spec: SyntheticSpec, seed: number): Dataset<PictureStore> {
   const { size, classes, count } = spec;
   const bandRows = Math.min(2 * size, Math.max(1, Math.floor(poolBytes / (classes * size * channels))));
   const pool = drawPool(spec, bandRows, seed);
@@ -66,7 +66,7 @@ export function syntheticDataset(spec: SyntheticSpec, seed: number): Dataset {
       train: placePictures(spec, pool, bandRows, seed, 'train', count),
       test: placePictures(spec, pool, bandRows, seed, 'test', Math.ceil(count / trainingPicturesPerTestPicture)),
     },
-    picturesForStatistics: Math.min(count, picturesForStatistics),
+    statistics: { pictures: Math.min(count, picturesForStatistics) },
   };
 }
 

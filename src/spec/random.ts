@@ -3,7 +3,7 @@
 // The generator is Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 
 /** What a draw is for: two purposes never share a number. */
-export type RandomPurpose = 'order' | 'crop' | 'flip' | 'colour' | 'dropout' | 'init' | 'synthetic';
+export type RandomPurpose = 'order' | 'crop' | 'flip' | 'colour' | 'dropout' | 'init' | 'split' | 'synthetic';
 
 /** A 64-bit key as two unsigned 32-bit words. */
 export type RandomKey = readonly [number, number];

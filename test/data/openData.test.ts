@@ -5,13 +5,17 @@ import type { DataSource } from '../../src/data/batch.ts';
 import { cacheFolder, fashionMnistClasses, fashionMnistFolder, fashionMnistSources } from '../../src/data/fashionMnist.ts';
 import { openData } from '../../src/data/openData.ts';
 import type { DataConfig, OpenDataOptions } from '../../src/data/openData.ts';
+import { parseRunConfig } from '../../src/spec/config.ts';
 import { DataError, UsageError } from '../../src/spec/errors.ts';
 import { idxFolder } from './idxFiles.ts';
 
 const options: OpenDataOptions = { cropSize: 67, threads: 1, cacheFolder: cacheFolder(process.env), log: () => undefined };
 
 async function opened(config: Partial<DataConfig>, changed: Partial<OpenDataOptions> = {}): Promise<DataSource> {
-  const source = await openData({ data: 'synthetic:64,10,80', seed: 1, augment: 'none', ...config }, { ...options, ...changed });
+  const source = await openData(
+    { ...parseRunConfig({ data: 'synthetic:64,10,80', augment: 'none' }, 'test'), ...config },
+    { ...options, ...changed },
+  );
   onTestFinished(() => source.close());
   return source;
 }
