@@ -59,7 +59,7 @@ export class RunFolder {
     this.paths = runPaths(path);
     this.#say = say;
     try {
-      mkdirSync(this.paths.logs, { recursive: true });
+      mkdirSync(path, { recursive: true });
       this.#lock = RunLock.take(path, say);
       if (resumeAtBytes === undefined && holdsRun(path)) {
         this.#lock.release();
@@ -67,6 +67,7 @@ export class RunFolder {
           `${path} already holds a run, and a run is never written over: choose another --run-dir, or go on with --resume ${path}`,
         );
       }
+      mkdirSync(this.paths.logs, { recursive: true });
       writeFileSync(this.paths.config, stringify(config));
       this.#metrics = openSync(this.paths.metrics, 'a');
       const { size } = fstatSync(this.#metrics);

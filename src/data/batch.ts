@@ -8,6 +8,16 @@ export interface PictureShape {
   readonly channels: 1 | 3;
 }
 
+/** Of a dataset's training pixels. */
+export interface PixelStatistics {
+  /** Per channel, in 0..255 [C]. */
+  readonly mean: readonly number[];
+  /** Per channel, of the population [C]. */
+  readonly deviation: readonly number[];
+  /** Of the channels' values with each other, in 0..255 units squared [C,C]. */
+  readonly covariance: readonly (readonly number[])[];
+}
+
 export interface Batch {
   /** Pixels in 0..255 [N,H,W,C]. */
   readonly pixels: Uint8Array;

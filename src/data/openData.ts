@@ -5,7 +5,7 @@ import type { RunConfig } from '../spec/config.ts';
 import { UsageError } from '../spec/errors.ts';
 import { croppedShape } from './augment.ts';
 import { BadPictures } from './badPictures.ts';
-import type { DataSource, PictureShape } from './batch.ts';
+import type { DataSource, PictureShape, PixelStatistics } from './batch.ts';
 import { colourOffsets } from './colour.ts';
 import type { DecodeRule } from './decode.ts';
 import { findDataset } from './findDataset.ts';
@@ -14,7 +14,6 @@ import { PathListBuilder } from './pathList.ts';
 import { selectPictures, sharedInt32, sharedUint32 } from './pictures.ts';
 import type { Dataset, EncodedStore, SplitStore } from './pictures.ts';
 import { PixelSums, pixelStatistics } from './statistics.ts';
-import type { PixelStatistics } from './statistics.ts';
 
 export type DataConfig = Pick<
   RunConfig,

@@ -5,12 +5,11 @@ import { open, readFile, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { DataError } from '../spec/errors.ts';
-import type { PictureShape, SplitName } from './batch.ts';
+import type { PictureShape, PixelStatistics, SplitName } from './batch.ts';
 import { BadPictureError, decodePicture, maxPictureBytes } from './decode.ts';
 import type { DecodeRule } from './decode.ts';
 import { pathAt } from './pathList.ts';
 import type { PathList } from './pathList.ts';
-import type { PixelStatistics } from './statistics.ts';
 
 /** Pictures in memory that all threads share; they may overlap (synthetic ones do). */
 export interface PictureStore {

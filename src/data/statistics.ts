@@ -1,17 +1,9 @@
 // Mean, standard deviation and covariance of pixels, for the worker to centre pictures with (paper, section 2) and for PCA colour (4.1).
 // Invariant: sums are exact integers until the last division, so that neither the order of the pixels nor of the pictures counts.
 
+import type { PixelStatistics } from './batch.ts';
 import { bytesOf } from './pictures.ts';
 import type { PictureStore } from './pictures.ts';
-
-export interface PixelStatistics {
-  /** Per channel, in 0..255 [C]. */
-  readonly mean: readonly number[];
-  /** Per channel, of the population [C]. */
-  readonly deviation: readonly number[];
-  /** Of the channels' values with each other, in 0..255 units squared [C,C]. */
-  readonly covariance: readonly (readonly number[])[];
-}
 
 /** Sums over pixels that statistics are made of: of values, and of products of two channels. Exact up to 2^53 / 255^2 pixels, 138 billion. */
 export class PixelSums {

@@ -18,5 +18,5 @@ test('mean and deviation are those of the textbook formulas, per channel', () =>
 test('only the first pictures count when so asked', () => {
   const store = memoryStore({ height: 2, width: 2, channels: 1 }, 4, { byteAt: (i) => (i < 8 ? 10 : 200) });
   expect(pixelStatistics(store, 2)).toEqual({ mean: [10], deviation: [0], covariance: [[0]] });
-  expect(pixelStatistics(store, 4)).toEqual({ mean: [105], deviation: [95] });
+  expect(pixelStatistics(store, 4)).toEqual({ mean: [105], deviation: [95], covariance: [[95 ** 2]] });
 });

@@ -44,7 +44,7 @@ describe('cluster-launch.sh local', () => {
   test('returns the exit code of the first that failed, and leaves nothing running', async ({ stage }) => {
     const launcher = launch(stage, { data: stage.path('pictures') });
     expect(await launcher.exit(soonMs)).toBe(5);
-    expect(launcher.output).toMatch(/^coordinator \| coordinator: there is no data folder /m);
+    expect(launcher.output).toMatch(/^coordinator \| coordinator: there is no data /m);
     expect(launcher.output).toContain('cluster-launch: coordinator failed with exit code 5; stopping the others');
     await stage.expectEmpty();
   });

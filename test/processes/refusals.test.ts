@@ -41,7 +41,7 @@ describe('a run with visitors', () => {
     await stage.reached(3);
     const refusal = await answerTo(address, helloOf({ version: 99 }));
     expect(refusal).toMatchObject({ type: 'refuse', exitCode: 4 });
-    expect(refusal['message']).toMatch(/\b99\b.*\b1\b|\b1\b.*\b99\b/);
+    expect(refusal['message']).toContain(`protocol 99, this one ${protocolVersion}`);
     await coordinator.said(/turned worker-[0-9a-f]{32} away: .*99/);
 
     await stage.reached(stage.steps().length + 5);

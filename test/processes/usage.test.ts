@@ -103,7 +103,10 @@ describe('exit code 2', () => {
     mkdirSync(stage.path('run'));
     writeFileSync(stage.path('run/metrics.jsonl'), 'of another run\n');
     await expectRefusals(2, (flags) => stage.coordinator(flags), [
-      [{}, /^coordinator: run already holds a run, and a run is never written over: choose another --run-dir$/],
+      [
+        {},
+        /^coordinator: run already holds a run, and a run is never written over: choose another --run-dir, or go on with --resume run$/,
+      ],
     ]);
     expect(readFileSync(stage.path('run/metrics.jsonl'), 'utf8')).toBe('of another run\n');
     expect(filesOf(stage, 'run')).toEqual(['metrics.jsonl']);
@@ -113,8 +116,8 @@ describe('exit code 2', () => {
 describe('exit code 5', () => {
   test('a data folder that is missing is named, also where workers have been started already', async ({ stage }) => {
     await expectRefusals(5, (flags) => stage.coordinator({ data: stage.path('pictures'), ...flags }), [
-      [{ 'run-dir': 'a' }, /^coordinator: there is no data folder .*pictures: give a folder of four IDX files/],
-      [{ 'run-dir': 'b', local: 'cpu' }, /^coordinator: there is no data folder .*pictures: give a folder of four IDX files/],
+      [{ 'run-dir': 'a' }, /^coordinator: there is no data .*pictures: give a folder of pictures/],
+      [{ 'run-dir': 'b', local: 'cpu' }, /^coordinator: there is no data .*pictures: give a folder of pictures/],
     ]);
   });
 
