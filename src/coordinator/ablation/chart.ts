@@ -55,7 +55,9 @@ export function svgChart(panels: readonly Panel[]): string {
 
 /** About `count` round numbers from at or below `low` to at or above `high`, evenly spaced. */
 export function ticksFor(low: number, high: number, count = 5): number[] {
-  const span = high > low ? high - low : Math.abs(low) || 1;
+  // Numbers that differ beyond the ninth digit are drawn as one.
+  const size = Math.max(Math.abs(low), Math.abs(high), 1e-9);
+  const span = high - low > 1e-9 * size ? high - low : size;
   const power = 10 ** Math.floor(Math.log10(span / count));
   const step = power * ([1, 2, 5].find((factor) => factor * power * count >= span) ?? 10);
   const first = Math.floor(low / step);

@@ -43,7 +43,16 @@ describe('ticks', () => {
     expect(ticksFor(11.2, 13.9)).toEqual([11, 12, 13, 14]);
     expect(ticksFor(0, 469)).toEqual([0, 100, 200, 300, 400, 500]);
     expect(ticksFor(7, 7).length).toBeGreaterThan(1);
-    expect(ticksFor(0, 0)).toEqual([0, 0.2]);
+    for (const [low, high] of [
+      [0, 0],
+      [0, 5e-324],
+      [-1e6, -1e6 + 1e-9],
+    ] as const) {
+      const ticks = ticksFor(low, high);
+      expect(ticks[0]).toBeLessThanOrEqual(low);
+      expect(ticks.at(-1)).toBeGreaterThan(ticks[0] ?? NaN);
+      expect(ticks.at(-1)).toBeGreaterThanOrEqual(high);
+    }
   });
 
   test('cover any data, rise, and are few', () => {
