@@ -9,10 +9,11 @@ import { exitWith } from '../spec/exit.ts';
 import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import type { Command, CommandContext } from './command.ts';
+import { ablate } from './commands/ablate.ts';
 import { plan } from './commands/plan.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, plan];
+const commands: readonly Command[] = [start, plan, ablate];
 
 const now = (): number => performance.now();
 
