@@ -9,10 +9,12 @@ import { exitWith } from '../spec/exit.ts';
 import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import type { Command, CommandContext } from './command.ts';
+import { exportModel } from './commands/export.ts';
+import { importModel } from './commands/import.ts';
 import { plan } from './commands/plan.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, plan];
+const commands: readonly Command[] = [start, exportModel, importModel, plan];
 
 const now = (): number => performance.now();
 
