@@ -10,10 +10,12 @@ import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import type { Command, CommandContext } from './command.ts';
 import { ablate } from './commands/ablate.ts';
+import { exportModel } from './commands/export.ts';
+import { importModel } from './commands/import.ts';
 import { plan } from './commands/plan.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, plan, ablate];
+const commands: readonly Command[] = [start, exportModel, importModel, plan, ablate];
 
 const now = (): number => performance.now();
 
