@@ -49,29 +49,21 @@ export async function readNpz(path: string): Promise<Map<string, ArrayValues>> {
 }
 
 async function* entriesOf(zip: ZipFile): AsyncGenerator<Entry> {
+  // One listener for the whole of the archive's life: an error between two entries must not be unheard.
+  const failure = new Promise<never>((_, reject) => {
+    zip.on('error', reject);
+  });
+  failure.catch(() => undefined);
   for (;;) {
-    const entry = await new Promise<Entry | undefined>((resolve, reject) => {
-      const settle = (act: () => void): void => {
-        zip.removeAllListeners('entry').removeAllListeners('end').removeAllListeners('error');
-        act();
-      };
-      zip.once('entry', (next: Entry) => {
-        settle(() => {
-          resolve(next);
-        });
-      });
+    const next = new Promise<Entry | undefined>((resolve) => {
+      zip.once('entry', resolve);
       zip.once('end', () => {
-        settle(() => {
-          resolve(undefined);
-        });
+        resolve(undefined);
       });
-      zip.once('error', (error: Error) => {
-        settle(() => {
-          reject(error);
-        });
-      });
-      zip.readEntry();
     });
+    zip.readEntry();
+    const entry = await Promise.race([next, failure]);
+    zip.removeAllListeners('entry').removeAllListeners('end');
     if (entry === undefined) return;
     yield entry;
   }

@@ -3,11 +3,12 @@
 
 import { floatsPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
+import type { TowerIndex } from '../spec/layout.ts';
+import type { Parameters } from '../tower/parameters.ts';
 import type { Received } from './inbox.ts';
-import type { TowerSeat } from './trainingStep.ts';
 
 interface Copy {
-  readonly tower: 0 | 1;
+  readonly tower: TowerIndex;
   readonly blocks: readonly { readonly of: 'weights' | 'momentum'; readonly name: string; readonly values: Float32Array }[];
 }
 
@@ -20,7 +21,7 @@ export class Snapshots {
   }
 
   /** Copies weights and velocities of every tower here. */
-  take(step: number, seats: readonly Pick<TowerSeat, 'tower' | 'parameters'>[]): void {
+  take(step: number, seats: readonly { readonly tower: { readonly index: TowerIndex }; readonly parameters: Parameters }[]): void {
     const copies = seats.map(({ tower, parameters }) => ({
       tower: tower.index,
       blocks: (['weights', 'momentum'] as const).flatMap((of) =>
