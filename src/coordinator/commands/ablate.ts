@@ -71,8 +71,8 @@ export const ablate: Command = {
   describe: 'Run variants of a config one after another and compare them',
   flags: { ...ablateFlags, ...fieldFlags },
   examples: [
-    ['ablate --set ideas --out ablation/ideas', "what each of the paper's ideas is worth on Fashion-MNIST"],
-    ['ablate --variants rates.yaml --seeds 1,2 --epochs 2 --out ablation/rates', 'variants of your own'],
+    ['ablate --set ideas --out runs/ablation/ideas', "what each of the paper's ideas is worth on Fashion-MNIST"],
+    ['ablate --variants rates.yaml --seeds 1,2 --epochs 2 --out runs/ablation/rates', 'variants of your own'],
   ],
   epilogue:
     'Exit codes: 0 every run is finished; 75 stopped by a signal, the same command goes on; otherwise that of the first run that failed.',
