@@ -14,6 +14,7 @@ export interface ArrayValues {
 
 const magic = Buffer.from('\x93NUMPY', 'latin1');
 const maxHeaderBytes = 64 * 1024;
+const maxRank = 8;
 
 /** Whether bytes begin as a .npy file does. */
 export function isNpy(bytes: Uint8Array): boolean {
@@ -58,6 +59,7 @@ function numbers({ dtype, shape, isFortran, data }: Pick<PickledArray, 'dtype' |
   const reader = readers[dtype.slice(1)];
   if (reader === undefined || !/^[<>=|]/.test(dtype))
     throw new DataError(`an array of type ${dtype}: floating point of 2, 4 or 8 bytes is read`);
+  if (shape.length > maxRank) throw new DataError(`an array of ${String(shape.length)} axes`);
   const count = sizeOf(shape);
   if (!Number.isSafeInteger(count) || data.length !== count * reader.bytes) {
     throw new DataError(`an array of shape [${shape.join(', ')}] in ${String(data.length)} bytes`);
@@ -103,17 +105,21 @@ function halfToNumber(bits: number): number {
 
 /**
  * The arrays of a dict of layers, as bvlc_alexnet.npy holds them: layer -> [weights, biases], or layer -> {'weights', 'biases'}. Weights are told
- * from biases by their rank. Named `conv1.weight`, `conv1.bias`. Throws DataError where the object is something else.
+ * from biases by their rank. Named `conv1.weight`, `conv1.bias`. Throws DataError where the object is something else, or says the same bytes so
+ * often that it would grow beyond `maxBytes`.
  */
-export function layerArrays(object: Value): Map<string, ArrayValues> {
+export function layerArrays(object: Value, maxBytes: number): Map<string, ArrayValues> {
   if (!(object instanceof Map)) throw new DataError('a pickle that holds no dict of layers');
   const found = new Map<string, ArrayValues>();
+  let bytes = 0;
   for (const [key, value] of object) {
     const layer = textOf(key);
     const arrays = value instanceof Map ? [...value.values()] : value instanceof PickledArray ? value.objects : itemsOf(value);
     if (arrays === undefined) throw new DataError(`${layer}: no list or dict of arrays`);
     for (const array of arrays) {
       if (!(array instanceof PickledArray)) throw new DataError(`${layer}: holds something that is no array`);
+      bytes += array.data.length;
+      if (bytes > maxBytes) throw new DataError('a pickle whose arrays are larger than itself');
       found.set(`${layer}.${array.shape.length > 1 ? 'weight' : 'bias'}`, numbers(array));
     }
   }

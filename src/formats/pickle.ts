@@ -1,5 +1,5 @@
 // A safe unpickler: the part of Python's pickle protocols 2 to 5 that NumPy's object arrays are written with, by Python 2 and by Python 3.
-// Source: the opcodes as Python's pickletools lists them. Nothing of a file is ever called: the four names that arrays need become inert
+// Source: the opcodes as Python's pickletools lists them. Nothing of a file is ever called: the five names that arrays need become inert
 // tags, any other name or opcode is refused, and dicts are Maps.
 // Invariant: work and memory are bounded by the file's size and the limits below; no value is walked recursively.
 
@@ -34,7 +34,7 @@ class Tuple {
 }
 
 /** A name that a pickle imports. */
-type Tag = { readonly tag: 'reconstruct' | 'ndarray' | 'dtype' | 'encode' };
+type Tag = { readonly tag: 'reconstruct' | 'ndarray' | 'dtype' | 'encode' | 'frombuffer' };
 
 export type Value =
   null | boolean | number | string | Uint8Array | Value[] | Map<Value, Value> | Tuple | Tag | PickledType | PickledArray;
@@ -47,6 +47,9 @@ const tags: ReadonlyMap<string, Tag> = new Map(
       ['numpy ndarray', 'ndarray'],
       ['numpy dtype', 'dtype'],
       ['_codecs encode', 'encode'],
+      // Protocol 5 only.
+      ['numpy.core.numeric _frombuffer', 'frombuffer'],
+      ['numpy._core.numeric _frombuffer', 'frombuffer'],
     ] as const
   ).map(([name, tag]) => [name, { tag }]),
 );
@@ -277,7 +280,7 @@ function tagOf(module: string, name: string): Tag {
 
 function reduce(callee: Value | undefined, args: Value | undefined): Value {
   if (!isTag(callee) || !(args instanceof Tuple)) throw new DataError('a pickle that calls what cannot be called');
-  const [first, second] = args.items;
+  const [first, second, third, fourth] = args.items;
   switch (callee.tag) {
     case 'reconstruct':
       return new PickledArray();
@@ -288,6 +291,8 @@ function reduce(callee: Value | undefined, args: Value | undefined): Value {
       if (typeof first !== 'string' || textOf(second) !== 'latin1')
         throw new DataError('a pickle that encodes something else than latin1 text');
       return Buffer.from(first, 'latin1');
+    case 'frombuffer':
+      return fill(new PickledArray(), { shape: third, type: second, isFortran: fourth === 'F', data: first });
     case 'ndarray':
       throw new DataError('a pickle that calls ndarray itself');
   }
@@ -300,20 +305,28 @@ function build(target: Value, state: Value): void {
     target.order = textOf(state.items[1]);
   } else if (target instanceof PickledArray) {
     const [, shape, type, isFortran, data] = state.items;
-    if (!(shape instanceof Tuple) || !(type instanceof PickledType) || !(data instanceof Uint8Array || Array.isArray(data)))
-      throw new DataError('a pickle with an array that is none of numbers');
-    target.shape = shape.items.map((size) => {
-      if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0)
-        throw new DataError('a pickle with an array of no shape');
-      return size;
-    });
-    target.dtype = `${type.order}${type.code}`;
-    target.isFortran = isFortran === true;
-    if (data instanceof Uint8Array) target.data = data;
-    else target.objects = data;
+    fill(target, { shape, type, isFortran: isFortran === true, data });
   } else {
     throw new DataError('a pickle that builds what cannot be built');
   }
+}
+
+function fill(
+  array: PickledArray,
+  { shape, type, isFortran, data }: Record<'shape' | 'type' | 'data', Value | undefined> & { readonly isFortran: boolean },
+): PickledArray {
+  if (!(shape instanceof Tuple) || !(type instanceof PickledType) || !(data instanceof Uint8Array || Array.isArray(data)))
+    throw new DataError('a pickle with an array that is none of numbers');
+  array.shape = shape.items.map((size) => {
+    if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0)
+      throw new DataError('a pickle with an array of no shape');
+    return size;
+  });
+  array.dtype = `${type.order}${type.code}`;
+  array.isFortran = isFortran;
+  if (data instanceof Uint8Array) array.data = data;
+  else array.objects = data;
+  return array;
 }
 
 function isTag(value: Value | undefined): value is Tag {

@@ -44,7 +44,8 @@ export async function writeSafetensors(
 }
 
 function headerOf(shapes: readonly TensorShape[], metadata: Readonly<Record<string, string>>): Uint8Array {
-  const header: Record<string, unknown> = { __metadata__: metadata };
+  // Without a prototype: a name may be any text, __proto__ too.
+  const header = Object.assign(Object.create(null) as Record<string, unknown>, { __metadata__: metadata });
   let offset = 0;
   for (const { name, shape } of shapes) {
     const end = offset + sizeOf(shape) * bytesPerFloat;

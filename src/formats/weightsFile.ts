@@ -63,7 +63,7 @@ async function npyArrays(path: string) {
     if (bytes.length > maxNpyBytes) throw new DataError(`a .npy file of ${String(bytes.length)} bytes`);
     const content = readNpy(bytes);
     if (!('object' in content)) throw new DataError('one array of numbers: a dict of layers is needed');
-    return layerArrays(content.object);
+    return layerArrays(content.object, bytes.length);
   } catch (error) {
     throw new DataError(`${path} could not be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
