@@ -120,7 +120,9 @@ export function layerArrays(object: Value, maxBytes: number): Map<string, ArrayV
       if (!(array instanceof PickledArray)) throw new DataError(`${layer}: holds something that is no array`);
       bytes += array.data.length;
       if (bytes > maxBytes) throw new DataError('a pickle whose arrays are larger than itself');
-      found.set(`${layer}.${array.shape.length > 1 ? 'weight' : 'bias'}`, numbers(array));
+      const name = `${layer}.${array.shape.length > 1 ? 'weight' : 'bias'}`;
+      if (found.has(name)) throw new DataError(`${layer}: two arrays that could be ${name}`);
+      found.set(name, numbers(array));
     }
   }
   return found;

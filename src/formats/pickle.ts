@@ -274,7 +274,7 @@ class Unpickler {
 function tagOf(module: string, name: string): Tag {
   const tag = tags.get(`${module} ${name}`);
   if (tag === undefined)
-    throw new DataError(`a pickle that asks for ${module}.${name}, which arrays do not need: it is not read`);
+    throw new DataError(`a pickle that asks for ${`${module}.${name}`.slice(0, 80)}, which arrays do not need: it is not read`);
   return tag;
 }
 

@@ -21,7 +21,10 @@ export class Snapshots {
   }
 
   /** Copies weights and velocities of every tower here. */
-  take(step: number, seats: readonly { readonly tower: { readonly index: TowerIndex }; readonly parameters: Parameters }[]): void {
+  take(
+    step: number,
+    seats: readonly { readonly tower: { readonly index: TowerIndex }; readonly parameters: Parameters }[],
+  ): void {
     const copies = seats.map(({ tower, parameters }) => ({
       tower: tower.index,
       blocks: (['weights', 'momentum'] as const).flatMap((of) =>
