@@ -1,7 +1,7 @@
 // CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and 32x32 pixels, all red, then all green, then all blue.
 // Source: the description of the binary version at cs.toronto.edu/~kriz/cifar.html.
 
-import { readFile, readdir } from 'node:fs/promises';
+import { readFile, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataError } from '../spec/errors.ts';
 import type { SplitName } from './batch.ts';
@@ -101,9 +101,11 @@ function interleave(planes: Uint8Array, out: Uint8Array): void {
 }
 
 async function readWhole(path: string): Promise<Buffer> {
-  const content = await readFile(path).catch((error: unknown) => {
+  try {
+    const { size } = await stat(path);
+    if (size > maxFileBytes) throw new Error(`${String(size)} bytes are too many`);
+    return await readFile(path);
+  } catch (error) {
     throw new DataError(`${path} could not be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-  });
-  if (content.length > maxFileBytes) throw new DataError(`${path}: ${String(content.length)} bytes are too many`);
-  return content;
+  }
 }

@@ -13,7 +13,7 @@ import { preparedFolder } from './preparedFolder.ts';
 import { datasetFile } from './preparedFormat.ts';
 import { parseSyntheticSpec, syntheticDataset } from './synthetic.ts';
 import { tarShards } from './tarShards.ts';
-import { textList } from './textList.ts';
+import { listFile, textList } from './textList.ts';
 
 const kinds = ['folder', 'list', 'tar', 'prepared', 'idx', 'cifar'] as const;
 type Kind = (typeof kinds)[number];
@@ -72,6 +72,7 @@ async function kindOf(path: string): Promise<Kind> {
   if (names.includes(datasetFile)) return 'prepared';
   if (names.some((name) => name.includes('-ubyte'))) return 'idx';
   if (isCifarFolder(names)) return 'cifar';
+  if (names.includes(listFile)) return 'list';
   if (await isImageFolder(path)) return 'folder';
   throw new DataError(
     `${path} holds no data that is known: no folders of pictures, no IDX files (train-images-idx3-ubyte, ...), no CIFAR files (data_batch_1.bin, ...), no ${datasetFile}`,

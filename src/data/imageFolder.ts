@@ -1,7 +1,7 @@
 // A folder of pictures, a folder a class: `root/train/CLASS/*.jpg` and `root/val/CLASS/...`, or `root/CLASS/*.jpg` alone, which is split by name.
-// Classes are the folders' names in the order of their code points, as in other tools.
+// Classes are the folders' names in the order of their UTF-16 code units, as in other tools.
 
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataError } from '../spec/errors.ts';
 import type { SplitName } from './batch.ts';
@@ -62,11 +62,19 @@ async function subfolders(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
     throw new DataError(`there is no data folder ${folder}`, { cause: error });
   });
-  // A link to a folder is a folder.
-  return entries
-    .filter((entry) => (entry.isDirectory() || entry.isSymbolicLink()) && !entry.name.startsWith('.'))
-    .map(({ name }) => name)
-    .sort();
+  const names: string[] = [];
+  for (const entry of entries) {
+    if (entry.name.startsWith('.')) continue;
+    // A link to a folder is a folder.
+    const isFolder = entry.isSymbolicLink()
+      ? await stat(join(folder, entry.name)).then(
+          (found) => found.isDirectory(),
+          () => false,
+        )
+      : entry.isDirectory();
+    if (isFolder) names.push(entry.name);
+  }
+  return names.sort();
 }
 
 /** The pictures of a class and of folders in it, relative to `root`, in a fixed order. */

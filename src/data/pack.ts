@@ -5,6 +5,7 @@
 import type { Batch, BatchRequest } from './batch.ts';
 import { centrePlacement, croppedShape, cutPicture, trainingPlacements, viewPlacement } from './augment.ts';
 import type { AugmentOptions } from './augment.ts';
+import { DataError } from '../spec/errors.ts';
 import { BadPictureError } from './decode.ts';
 import { bytesOf } from './pictures.ts';
 import type { Pictures } from './pictures.ts';
@@ -54,7 +55,12 @@ async function readOrNext(pictures: Pictures, index: number, bad: BadPicture[]):
     try {
       return { picture: await pictures.read(tries === 0 ? index : from), from: tries === 0 ? index : from };
     } catch (error) {
-      if (!(error instanceof BadPictureError) || tries >= Math.min(maxTries, pictures.count - 1)) throw error;
+      if (!(error instanceof BadPictureError)) throw error;
+      if (tries >= Math.min(maxTries, pictures.count - 1))
+        throw new DataError(
+          `${pictures.name(from)} cannot be read as a picture, and none can stand in for it: ${error.message}`,
+          { cause: error },
+        );
       bad.push({ index: from, name: pictures.name(from), reason: error.message });
     }
   }

@@ -16,7 +16,7 @@ export interface PicturePlace {
   readonly crc?: number | undefined;
 }
 
-/** A split that grows; typed arrays only, for there may be millions. */
+/** A split that grows; a few numbers a picture and no object, for there may be millions. */
 export class PictureListBuilder {
   readonly #paths = new PathListBuilder();
   readonly #fileOf: number[] = [];

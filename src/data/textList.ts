@@ -1,7 +1,8 @@
 // A text file with a picture a line, `PATH LABEL`: the label is the last word, so that paths may hold spaces. Labels are numbers 0..K-1 or
-// names; relative paths begin at the list's own folder. A list `train...` is tested on the `val...` beside it, else split by name.
+// names; relative paths begin at the list's own folder. A list `train...` is tested on the `val...` beside it, else split by name. A folder
+// stands for the train.txt in it.
 
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { DataError } from '../spec/errors.ts';
@@ -16,9 +17,12 @@ interface Line {
 }
 
 const maxLineLength = 8192;
+/** In a folder of lists. */
+export const listFile = 'train.txt';
 
 /** Reads a list; throws DataError naming the file and the line that is wrong. */
-export async function textList(file: string, { rule, valFraction }: FileDataOptions): Promise<Dataset> {
+export async function textList(path: string, { rule, valFraction }: FileDataOptions): Promise<Dataset> {
+  const file = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? join(path, listFile) : path;
   const testFile = join(dirname(file), basename(file).replace('train', 'val'));
   const hasTestFile = testFile !== file && existsSync(testFile);
   const files = hasTestFile
@@ -45,7 +49,7 @@ export async function textList(file: string, { rule, valFraction }: FileDataOpti
   };
 }
 
-/** The classes of lists: numbers in their order, 0..K-1 without a gap, or names in the order of their code points. */
+/** The classes of lists: numbers in their order, 0..K-1 without a gap, or names in the order of their UTF-16 code units. */
 async function readClasses(files: readonly string[]): Promise<{ names: string[]; indexOf: ReadonlyMap<string, number> }> {
   const labels = new Set<string>();
   for (const file of files) for await (const { label } of linesOf(file)) labels.add(label);
@@ -69,8 +73,9 @@ async function* linesOf(path: string): AsyncGenerator<Line> {
     });
   });
   let number = 0;
-  for await (const text of file.readLines()) {
+  for await (const text of file.readLines({ encoding: 'utf8' })) {
     number++;
+    // trim takes a byte order mark away as well.
     const line = text.trim();
     if (line === '') continue;
     const match = line.length > maxLineLength ? null : /^(.*\S)\s+(\S+)$/.exec(line);

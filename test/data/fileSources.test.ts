@@ -1,6 +1,6 @@
 // Pictures in files, however they are laid out, through the real loader threads: build before these tests.
 
-import { rmSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -134,6 +134,16 @@ describe('a bad picture', () => {
     );
   });
 
+  test('is named also where none can stand in for it', async () => {
+    const root = pictureFolder();
+    await classFolder(root, { train: 2 }, colours);
+    await put(join(root, 'val/blue/only.png'), 'not a picture');
+    const source = await opened({ data: root });
+    await expect(source.load({ split: 'test', epoch: 0, indices: Uint32Array.of(0) })).rejects.toThrow(
+      /only.png cannot be read .*none can stand in/,
+    );
+  });
+
   test('is not one that is gone: that ends the run with its name', async () => {
     const root = await withBad(4, 0);
     const source = await opened({ data: root });
@@ -160,6 +170,37 @@ describe('a list', () => {
         [10, 20, 200],
       ],
     });
+  });
+
+  test('is found in a folder, also beside folders of pictures; a link to a file beside class folders is none', async () => {
+    const root = pictureFolder();
+    await put(join(root, 'images/blue.png'), await plain(colours.blue).png().toBuffer());
+    await put(join(root, 'images/red.png'), await plain(colours['red ü']).png().toBuffer());
+    await put(join(root, 'train.txt'), 'images/red.png 1\nimages/blue.png 0\n');
+    await put(join(root, 'val.txt'), 'images/blue.png 0\n');
+    expect(await opened({ data: root })).toMatchObject({ counts: { train: 2, test: 1 } });
+    expect(await opened({ data: `list:${root}` })).toMatchObject({ counts: { train: 2, test: 1 } });
+    const folder = pictureFolder();
+    await classFolder(folder, { train: 1, val: 1 }, colours);
+    symlinkSync(join(root, 'train.txt'), join(folder, 'train', 'notes'));
+    expect(await opened({ data: folder })).toMatchObject({ classes: names });
+  });
+
+  test('of any text is read or refused by its line', async () => {
+    const root = pictureFolder();
+    await put(join(root, 'p.png'), await plain(colours.blue).png().toBuffer());
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.string({ unit: 'grapheme', maxLength: 30 }), { maxLength: 8 }), async (lines) => {
+        await put(join(root, 'any.txt'), lines.join('\n'));
+        const whole = { ...parseRunConfig({ data: join(root, 'any.txt'), valFraction: 0.5 }, 'test') };
+        const result = await openData(whole, { cropSize: 14, threads: 1, cacheFolder: '', log: () => undefined }).catch(
+          (error: unknown) => error,
+        );
+        if (result instanceof Error) expect(result).toBeInstanceOf(DataError);
+        else await (result as DataSource).close();
+      }),
+      { numRuns: 30 },
+    );
   });
 
   test('counts numbers, and names the line that is wrong', async () => {
