@@ -13,7 +13,7 @@ import { parameterCount, towers } from '../spec/layout.ts';
 import { initialScheduleState, totalSteps } from '../spec/schedule.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import type { SafetensorsFile } from '../formats/safetensors.ts';
-import { fitWeights, openWeights } from '../formats/weightsFile.ts';
+import { fitWeights } from '../formats/weightsFile.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { cacheFolder } from '../data/fashionMnist.ts';
 import type { DataSource } from '../data/batch.ts';
@@ -23,6 +23,7 @@ import { Checkpoints } from './checkpoints.ts';
 import { drawnState, stateFrom } from './initialState.ts';
 import type { InitialState, TensorSource } from './initialState.ts';
 import { LocalWorkers } from './localWorkers.ts';
+import { openModel } from './modelSource.ts';
 import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
 import { RunFolder } from './runFolder.ts';
@@ -201,7 +202,7 @@ async function openStart(plan: NetworkPlan, { resume, config, say }: StartOption
   const from = { step: 0, schedule: initialScheduleState, skippedBefore: 0 };
   if (resume !== undefined) return openCheckpoint(plan, resume);
   if (config.pretrained === undefined) return { state: drawnState, from, close: () => Promise.resolve() };
-  const file = await openWeights(config.pretrained);
+  const { weights: file } = await openModel(config.pretrained, say);
   const { loaded, unused } = fitWeights(file, plan, config.skip);
   say(
     `${file.path}: ${String(loaded.size)} tensors loaded${config.skip.length > 0 ? `, ${config.skip.join(', ')} drawn afresh` : ''}`,
