@@ -44,10 +44,10 @@ export const localFields = {
   'one-process': z.boolean().optional(),
 } as const;
 
-const localSchema = z.object(localFields);
+export type LocalArguments = z.infer<z.ZodObject<typeof localFields>>;
 
 /** The workers to start; none without --local. Throws UsageError on GPUs that are no numbers. */
-export function localWorkers(args: z.infer<typeof localSchema>): readonly LocalChoice[] {
+export function localWorkers(args: LocalArguments): readonly LocalChoice[] {
   if (args.local === undefined) return [];
   if (args.local === 'gpu') {
     const gpus = args.gpus.split(',');

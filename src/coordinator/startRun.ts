@@ -166,7 +166,7 @@ async function runWithData(
         packageVersion,
         config,
         classes: [...data.classes],
-        data: { ...data.counts, mean: [...data.mean], deviation: [...data.deviation] },
+        data: { ...data.counts, mean: [...data.mean], deviation: [...data.deviation], picture: data.shape },
       },
       stop,
       now,
