@@ -10,12 +10,15 @@ import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import { standardInput } from './command.ts';
 import type { Command, CommandContext } from './command.ts';
+import { ablate } from './commands/ablate.ts';
 import { evaluate } from './commands/eval.ts';
+import { exportModel } from './commands/export.ts';
+import { importModel } from './commands/import.ts';
 import { plan } from './commands/plan.ts';
 import { predict } from './commands/predict.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, evaluate, predict, plan];
+const commands: readonly Command[] = [start, evaluate, predict, exportModel, importModel, plan, ablate];
 
 const now = (): number => performance.now();
 

@@ -65,7 +65,12 @@ function sourceName(file: string | undefined): string {
 
 /** What somebody has said, unchecked: the file's fields and the typed flags over them. */
 function givenFields(file: string | undefined, flags: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const fromFile = file === undefined ? {} : readConfigFile(file);
+  const fromFile = file === undefined ? {} : readFields(file);
+  return { ...fromFile, ...typedFields(flags) };
+}
+
+/** The config fields among the typed flags, unchecked; throws UsageError where one was given twice or a list holds no numbers. */
+export function typedFields(flags: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const typed: Record<string, unknown> = {};
   for (const [field, schema] of Object.entries(fields)) {
     const value = flags[flagName(field)];
@@ -73,7 +78,7 @@ function givenFields(file: string | undefined, flags: Readonly<Record<string, un
     if (Array.isArray(value)) throw new UsageError(`--${flagName(field)} was given ${String(value.length)} times`);
     typed[field] = schema.type === 'array' ? parseList(flagName(field), valueText(value), schema) : value;
   }
-  return { ...fromFile, ...typed };
+  return typed;
 }
 
 function parseList(flag: string, text: string, { items }: FieldSchema): (number | string)[] {
@@ -84,7 +89,8 @@ function parseList(flag: string, text: string, { items }: FieldSchema): (number 
   return numbers;
 }
 
-function readConfigFile(file: string): object {
+/** What a YAML or JSON file says, unchecked; throws UsageError where it cannot be read or holds no fields. */
+export function readFields(file: string): object {
   let content: unknown;
   try {
     content = parse(readFileSync(file, 'utf8'), { maxAliasCount: 50 });

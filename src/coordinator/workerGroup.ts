@@ -117,11 +117,16 @@ export class WorkerGroup {
 
   /** The state of every tower after a step whose decision asked for it: block by block, each as both towers sent it. */
   async *collectSnapshot(step: number): AsyncGenerator<Heard<'weights'>[]> {
+    const ask = (index: number): void => {
+      this.broadcast({ type: 'sendBlock', step, index });
+    };
+    ask(0);
     let total: number | undefined;
     for (let index = 0; total === undefined || index < total; index++) {
-      // Blocks come in the same order from both towers.
+      // Blocks come in the same order from both towers; the next one travels while this one is written.
       const blocks = await this.collect('weights', step, index);
       total = blocks[0]?.header.total ?? 0;
+      if (index + 1 < total) ask(index + 1);
       yield blocks;
     }
   }

@@ -7,23 +7,37 @@ export interface PathList {
   readonly ends: Uint32Array<SharedArrayBuffer>;
 }
 
+const chunkBytes = 1 << 20;
+
 /** A list that grows; `build` gives it in shared memory. */
 export class PathListBuilder {
-  #bytes = Buffer.alloc(1 << 16);
+  /** Full ones, then the one that is written to: growing copies nothing. */
+  readonly #chunks: Buffer[] = [];
+  #free = Buffer.alloc(0);
   #length = 0;
   readonly #ends: number[] = [];
 
   /** Adds a path and gives its number. */
   add(path: string): number {
-    const needed = this.#length + Buffer.byteLength(path);
-    if (needed > this.#bytes.length) this.#bytes = Buffer.concat([this.#bytes], 2 * needed);
-    this.#length += this.#bytes.write(path, this.#length);
+    const bytes = Buffer.from(path);
+    for (let done = 0; done < bytes.length;) {
+      if (this.#free.length === 0) {
+        this.#free = Buffer.alloc(chunkBytes);
+        this.#chunks.push(this.#free);
+      }
+      const count = bytes.copy(this.#free, 0, done);
+      this.#free = this.#free.subarray(count);
+      done += count;
+    }
+    this.#length += bytes.length;
     return this.#ends.push(this.#length) - 1;
   }
 
   build(): PathList {
     const bytes = new Uint8Array(new SharedArrayBuffer(this.#length));
-    bytes.set(this.#bytes.subarray(0, this.#length));
+    for (const [i, chunk] of this.#chunks.entries()) {
+      bytes.set(chunk.subarray(0, this.#length - i * chunkBytes), i * chunkBytes);
+    }
     const ends = new Uint32Array(new SharedArrayBuffer(4 * this.#ends.length));
     ends.set(this.#ends);
     return { bytes, ends };

@@ -1,13 +1,14 @@
 // Safetensors files: eight bytes of header length, a JSON header, then every tensor's bytes in the header's order. Little-endian.
-// Invariant: a file appears under its name only when it is whole (written aside, synced, renamed), tensors pass through one at a time, and
-// nothing that a header claims is believed before it is checked against the file.
+// Invariant: a file appears under its name only when it is whole (wholeFile.ts), tensors pass through one at a time, and nothing that
+// a header claims is believed before it is checked against the file.
 
-import { createHash } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { StorageError } from '../spec/errors.ts';
 import { sizeOf } from '../spec/layout.ts';
+import { bytesOf, writeWholeFile } from './wholeFile.ts';
+import type { WrittenFile } from './wholeFile.ts';
 
 /** A tensor without its values. */
 export interface TensorShape {
@@ -19,17 +20,9 @@ export interface NamedTensor extends TensorShape {
   readonly values: Float32Array;
 }
 
-/** A file as it was written. */
-export interface WrittenFile {
-  readonly bytes: number;
-  readonly sha256: string;
-}
-
 const bytesPerFloat = 4;
 /** Readers map the data; it starts at a multiple of this. */
 const alignment = 8;
-/** What is hashed and written in one go, so that a large tensor does not hold up the event loop. */
-const pieceBytes = 1 << 22;
 
 /** Writes tensors to `path` as they come, in the order of `shapes`; throws StorageError where the file system refuses. */
 export async function writeSafetensors(
@@ -38,41 +31,16 @@ export async function writeSafetensors(
   tensors: AsyncIterable<NamedTensor> | Iterable<NamedTensor>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<WrittenFile> {
-  const temporary = `${path}.tmp-${String(process.pid)}`;
-  const hash = createHash('sha256');
-  let bytes = 0;
-  try {
-    const file = await open(temporary, 'wx');
-    const write = async (data: Uint8Array): Promise<void> => {
-      for (let start = 0; start < data.length; start += pieceBytes) {
-        const piece = data.subarray(start, start + pieceBytes);
-        await file.writeFile(piece);
-        hash.update(piece);
-        bytes += piece.length;
-      }
-    };
-    try {
-      await write(headerOf(shapes, metadata));
-      const expected = shapes.values();
-      for await (const { name, values } of tensors) {
-        const next = expected.next().value;
-        if (next?.name !== name || values.length !== sizeOf(next.shape)) throw new Error(`${name} does not fit the header`);
-        await write(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-      }
-      if (expected.next().done !== true) throw new Error('tensors are missing');
-      await file.sync();
-    } finally {
-      await file.close();
+  return writeWholeFile(path, async (write) => {
+    await write(headerOf(shapes, metadata));
+    const expected = shapes.values();
+    for await (const { name, values } of tensors) {
+      const next = expected.next().value;
+      if (next?.name !== name || values.length !== sizeOf(next.shape)) throw new Error(`${name} does not fit the header`);
+      await write(bytesOf(values));
     }
-    await rename(temporary, path);
-    return { bytes, sha256: hash.digest('hex') };
-  } catch (error) {
-    await rm(temporary, { force: true });
-    if (error instanceof Error && 'exitCode' in error) throw error;
-    throw new StorageError(`${path} could not be written: ${error instanceof Error ? error.message : String(error)}`, {
-      cause: error,
-    });
-  }
+    if (expected.next().done !== true) throw new Error('tensors are missing');
+  });
 }
 
 function headerOf(shapes: readonly TensorShape[], metadata: Readonly<Record<string, string>>): Uint8Array {

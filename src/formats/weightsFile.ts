@@ -6,14 +6,16 @@ import { DataError, StorageError, UsageError } from '../spec/errors.ts';
 import { mergedShapes } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { isNpy, layerArrays, readNpy } from './npy.ts';
+import type { ArrayValues } from './npy.ts';
 import { readNpz } from './npz.ts';
+import { isOnnx, readOnnx } from './onnx.ts';
 import { openSafetensors } from './safetensors.ts';
 
 /** Merged tensors by name, each read when it is asked for. */
 export interface WeightsFile {
   readonly path: string;
   readonly shapes: ReadonlyMap<string, readonly number[]>;
-  /** What the file says of itself: safetensors of ours name the network, the step and the classes. */
+  /** What the file says of itself: safetensors and ONNX of ours name the network, the step and the classes. */
   readonly metadata: Readonly<Record<string, string>>;
   read(name: string): Promise<Float32Array>;
   close(): Promise<void>;
@@ -22,14 +24,18 @@ export interface WeightsFile {
 /** A .npy of all AlexNet is 244 MB. */
 const maxNpyBytes = 2 ** 31 - 1;
 
-/** Opens a .npy, .npz or .safetensors file, told apart by how it begins; throws UsageError, DataError or StorageError naming it. */
+/** Opens a .npy, .npz, .safetensors or .onnx file, told apart by how it begins; throws UsageError, DataError or StorageError naming it. */
 export async function openWeights(path: string): Promise<WeightsFile> {
   const start = await firstBytes(path);
   if (isNpy(start)) return fromArrays(path, await npyArrays(path));
   if (start.toString('latin1', 0, 2) === 'PK') return fromArrays(path, await readNpz(path));
+  if (isOnnx(start)) {
+    const { arrays, metadata } = await readOnnx(path);
+    return fromArrays(path, arrays, metadata);
+  }
   return openSafetensors(path).catch((error: unknown) => {
     throw new DataError(
-      `${path} holds no weights: neither .npy nor .npz, and ${error instanceof StorageError ? error.message : String(error)}`,
+      `${path} holds no weights: neither .npy, .npz nor .onnx, and ${error instanceof StorageError ? error.message : String(error)}`,
       { cause: error },
     );
   });
@@ -39,7 +45,7 @@ async function firstBytes(path: string): Promise<Buffer> {
   try {
     const file = await open(path);
     try {
-      const { bytesRead, buffer } = await file.read(Buffer.alloc(8), 0, 8, 0);
+      const { bytesRead, buffer } = await file.read(Buffer.alloc(16), 0, 16, 0);
       return buffer.subarray(0, bytesRead);
     } finally {
       await file.close();
@@ -69,7 +75,7 @@ const roles = [
   [/[._/](bias(es)?|B|b)(:0)?$/, '.bias'],
 ] as const;
 
-function fromArrays(path: string, arrays: ReadonlyMap<string, { shape: readonly number[]; values: Float32Array }>): WeightsFile {
+function fromArrays(path: string, arrays: ReadonlyMap<string, ArrayValues>, metadata: WeightsFile['metadata'] = {}): WeightsFile {
   const named = new Map(
     [...arrays].map(([name, array]) => {
       const role = roles.find(([ending]) => ending.test(name));
@@ -78,7 +84,7 @@ function fromArrays(path: string, arrays: ReadonlyMap<string, { shape: readonly 
   );
   return {
     path,
-    metadata: {},
+    metadata,
     shapes: new Map([...named].map(([name, { shape }]) => [name, shape])),
     read: (name) => {
       const array = named.get(name);
@@ -96,28 +102,28 @@ export interface Fit {
   readonly unused: readonly string[];
 }
 
-/** Fits a file to a network without the layers in `skip`; throws DataError naming the layer, the file's shape and the network's. */
+/** Fits a file to a network without the layers in `skip`; throws DataError naming what is missing, or a layer, the file's shape and the network's. */
 export function fitWeights(
   { path, shapes }: Pick<WeightsFile, 'path' | 'shapes'>,
   plan: NetworkPlan,
-  skip: readonly string[] = [],
+  /** Layers that are drawn; where nothing is drawn at all, none are named. */
+  skip?: readonly string[],
 ): Fit {
   const wanted = mergedShapes(plan);
   const layerOf = (name: string): string => name.slice(0, name.lastIndexOf('.'));
-  const loaded = new Set<string>();
-  for (const [name, shape] of wanted) {
-    const layer = layerOf(name);
-    if (skip.includes(layer)) continue;
-    const found = shapes.get(name);
-    if (found === undefined)
-      throw new DataError(`${path} has no ${name}; draw that layer afresh with --skip ${[...skip, layer].join(',')}`);
+  const toLoad = [...wanted.keys()].filter((name) => skip?.includes(layerOf(name)) !== true);
+  const advice = (names: readonly string[]): string =>
+    skip === undefined ? '' : `; draw it afresh with --skip ${[...new Set([...skip, ...names.map(layerOf)])].join(',')}`;
+  const missing = toLoad.filter((name) => !shapes.has(name));
+  if (missing.length > 0) throw new DataError(`${path} has no ${missing.join(', ')}${advice(missing)}`);
+  for (const name of toLoad) {
+    const [found, shape] = [shapes.get(name) ?? [], wanted.get(name) ?? []];
     if (found.length !== shape.length || found.some((size, axis) => size !== shape[axis])) {
       throw new DataError(
-        `${path}: ${name} has shape [${found.join(', ')}], ${plan.spec.name} with ${String(plan.classes)} classes needs [${shape.join(', ')}]; ` +
-          `draw that layer afresh with --skip ${[...skip, layer].join(',')}`,
+        `${path}: ${name} has shape [${found.join(', ')}], ${plan.spec.name} with ${String(plan.classes)} classes needs [${shape.join(', ')}]` +
+          advice([name]),
       );
     }
-    loaded.add(name);
   }
-  return { loaded, unused: [...shapes.keys()].filter((name) => !wanted.has(name)) };
+  return { loaded: new Set(toLoad), unused: [...shapes.keys()].filter((name) => !wanted.has(name)) };
 }

@@ -115,7 +115,7 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     count: positive,
     classes: positive,
   }),
-  /** Answers a decision with `snapshot`: every block's weights, then every block's velocity, a message each. */
+  /** Answers `sendBlock`. */
   weights,
   /** The worker cannot go on, and will exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('failed'), exitCode, message: text }),
@@ -185,9 +185,11 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     learningRate: z.number().min(0),
     /** Factor of every gradient: below 1 where the norm is clipped. */
     scale: z.number().min(0),
-    /** Copy weights and velocities after this step, go on, and send the copies as `weights` messages (docs/adr/0013-checkpoints.md). */
+    /** Copy weights and velocities after this step, and go on; the copies are asked for by `sendBlock` (docs/adr/0013-checkpoints.md). */
     snapshot: z.boolean(),
   }),
+  /** Send this block of the last snapshot: weights first, then velocities. A block at a time, so that none waits in a queue. */
+  z.strictObject({ ...envelope, type: z.literal('sendBlock'), index: count }),
   /** Say bye and exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('stop'), reason: text, exitCode }),
   /** Answered with pong; finds out whether the worker can be reached at all. */

@@ -29,6 +29,8 @@ export class Inbox {
   readonly #queue: Message<ToWorker>[] = [];
   readonly #abort = new AbortController();
   #waiter: Waiter | undefined;
+  /** Answers at once, whatever is being waited for. */
+  #onBlockWanted: (header: Received<'sendBlock'>['header']) => void = () => undefined;
   #end: Error | undefined;
 
   /** `address` is the coordinator's, for messages. */
@@ -39,6 +41,11 @@ export class Inbox {
   /** Aborted, with the reason, once nothing more will come. */
   get signal(): AbortSignal {
     return this.#abort.signal;
+  }
+
+  /** From now on `answer` is called for every block of a snapshot that is asked for. */
+  answerBlocks(answer: (header: Received<'sendBlock'>['header']) => void): void {
+    this.#onBlockWanted = answer;
   }
 
   /** Settles once nothing more will come. */
@@ -117,6 +124,8 @@ export class Inbox {
       this.#finish(new Dismissed(header.exitCode, header.reason));
     } else if (header.type === 'refuse') {
       this.#finish(refusal(header.exitCode, header.message));
+    } else if (header.type === 'sendBlock') {
+      this.#onBlockWanted(header);
     } else if (this.#waiter?.kinds.includes(header.type) === true) {
       this.#waiter.resolve(message);
       this.#waiter = undefined;

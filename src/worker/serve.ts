@@ -20,6 +20,7 @@ import { Parameters } from '../tower/parameters.ts';
 import { Tower } from '../tower/tower.ts';
 import { Dismissed, Inbox } from './inbox.ts';
 import type { Received } from './inbox.ts';
+import { Snapshots } from './snapshots.ts';
 import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
 import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
@@ -97,11 +98,16 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
   socket.send({ type: 'credit', step: 0, count: batchCredit });
 
   const { config } = assignment;
+  const snapshots = new Snapshots(socket);
+  inbox.answerBlocks((header) => {
+    snapshots.send(header);
+  });
   const context: StepContext = {
     seats,
     inbox,
     socket,
     config,
+    snapshots,
     pictures: {
       size: networkFor(config).inputSize,
       padding: networkFor(config).inputPadding,

@@ -3,7 +3,6 @@
 // A worker holds one tower, or both: then the two passes run side by side and meet at the crossings.
 
 import { performance } from 'node:perf_hooks';
-import { setImmediate } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import type { ParameterBlock } from '../spec/layout.ts';
 import { floatsPayload, readBatchPayload } from '../protocol/payloads.ts';
@@ -16,6 +15,7 @@ import { dispose, uploadInt32 } from '../tower/tensorflow.ts';
 import type { Tensor } from '../tower/tensorflow.ts';
 import type { UpdateRates } from '../tower/updateRule.ts';
 import type { Inbox, Received } from './inbox.ts';
+import type { Snapshots } from './snapshots.ts';
 
 /** One tower in this process, its weights, and what it has sent to the other. */
 export interface TowerSeat {
@@ -30,6 +30,7 @@ export interface StepContext {
   readonly socket: WorkerSocket;
   readonly config: RunConfig;
   readonly pictures: PictureRule;
+  readonly snapshots: Snapshots;
 }
 
 /** Pictures and labels on the device. */
@@ -54,7 +55,7 @@ export function prepareBatch(batch: Received<'batch'>, { pictures, socket }: Ste
 /** Trains on one batch, which it frees; `whileWaiting` is done in the time that the other tower and the coordinator take. */
 export async function trainingStep(
   { header, images, labels }: PreparedBatch,
-  { seats, inbox, socket, config }: StepContext,
+  { seats, inbox, socket, config, snapshots }: StepContext,
   { dataWaitMs, whileWaiting }: { dataWaitMs: number; whileWaiting: () => void },
 ): Promise<void> {
   const { step } = header;
@@ -90,7 +91,7 @@ export async function trainingStep(
     else dispose(...gradients.values());
   });
   const updateMs = performance.now() - updating;
-  if (decision.header.snapshot) sendSnapshot(step, { seats, socket });
+  if (decision.header.snapshot) snapshots.take(step, seats);
 
   seats.forEach((seat, i) => {
     const exchangeWait = seat.tower.exchangeWaitMs - at(waitedBefore, i);
@@ -103,25 +104,6 @@ export async function trainingStep(
       bytesSent: seat.bytesSent() - at(sentBefore, i),
     });
   });
-}
-
-/** Copies the state after a step to the host at once, and sends it a block at a time between what training does meanwhile. */
-function sendSnapshot(step: number, { seats, socket }: Pick<StepContext, 'seats' | 'socket'>): void {
-  const copies = seats.map(({ tower, parameters }) => ({
-    tower: tower.index,
-    blocks: (['weights', 'momentum'] as const).flatMap((of) =>
-      parameters.blocks.map(({ name }) => ({ of, name, values: parameters.save(name, of) })),
-    ),
-  }));
-  void (async () => {
-    for (const index of at(copies, 0).blocks.keys()) {
-      for (const { tower, blocks } of copies) {
-        const { of, name, values } = at(blocks, index);
-        socket.send({ type: 'weights', step, tower, of, name, index, total: blocks.length }, floatsPayload(values));
-      }
-      await setImmediate();
-    }
-  })();
 }
 
 /** Scores one evaluation batch, which it frees. */

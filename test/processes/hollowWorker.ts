@@ -22,14 +22,11 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
   const report = (step: number): void => {
     socket.send({ type: 'gradients', step, tower, loss: 1, squaredNorm: 1, finite: true, top1: 0, ms: 1 });
   };
-  const sendSnapshot = (step: number): void => {
-    const total = 2 * blocks.length;
-    for (const [i, of] of (['weights', 'momentum'] as const).entries()) {
-      for (const [j, { name, shape }] of blocks.entries()) {
-        const payload = floatsPayload(new Float32Array(sizeOf(shape)));
-        socket.send({ type: 'weights', step, tower, of, name, index: i * blocks.length + j, total }, payload);
-      }
-    }
+  const sendBlock = (step: number, index: number): void => {
+    const { name, shape } = blocks[index % blocks.length]!;
+    const of = index < blocks.length ? 'weights' : 'momentum';
+    const header = { type: 'weights', step, tower, of, name, index, total: 2 * blocks.length } as const;
+    socket.send(header, floatsPayload(new Float32Array(sizeOf(shape))));
   };
   try {
     socket.send({ type: 'hello', step: 0, packageVersion: '0.1.0', host: 'here', pid: process.pid, device: 'none', tower });
@@ -46,8 +43,9 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
         await onDecision(header.step);
         const ms = { dataWait: 0, compute: 1, exchangeWait: 0, sync: 0, update: 0 };
         socket.send({ type: 'stepDone', step: header.step, tower, ms, bytesSent: 0 });
-        if (header.snapshot) sendSnapshot(header.step);
         report(header.step + 1);
+      } else if (header.type === 'sendBlock') {
+        sendBlock(header.step, header.index);
       } else if (header.type === 'stop') {
         return header.exitCode;
       }
