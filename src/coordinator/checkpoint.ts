@@ -17,6 +17,7 @@ import type { NamedTensor } from '../formats/safetensors.ts';
 export const fileNames = { weights: 'model.safetensors', momentum: 'momentum.safetensors' } as const;
 const manifestName = 'manifest.json';
 const count = z.int().min(0);
+const positive = z.int().min(1);
 const writtenFile = z.strictObject({ bytes: count, sha256: z.string().regex(/^[0-9a-f]{64}$/) });
 
 /** What manifest.json says: all that a run needs to go on, and all that a reader of the weights needs to know. */
@@ -37,6 +38,8 @@ export const manifestSchema = z.strictObject({
     /** Per channel, in 0..255. */
     mean: z.array(z.number()).min(1).max(3),
     deviation: z.array(z.number().positive()).min(1).max(3),
+    /** What the network was shown, after the crop: small pictures keep their size. None in checkpoints of weights from elsewhere. */
+    picture: z.strictObject({ height: positive, width: positive, channels: z.literal([1, 3]) }).optional(),
   }),
   schedule: z.strictObject({ bestError: z.number().nullable(), evaluationsSince: count, drops: count }),
   /** Steps in a row that were skipped for a loss that was not finite. */

@@ -8,19 +8,24 @@ import { UsageError } from '../spec/errors.ts';
 import { exitWith } from '../spec/exit.ts';
 import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
+import { standardInput } from './command.ts';
 import type { Command, CommandContext } from './command.ts';
 import { ablate } from './commands/ablate.ts';
+import { evaluate } from './commands/eval.ts';
 import { exportModel } from './commands/export.ts';
 import { importModel } from './commands/import.ts';
 import { plan } from './commands/plan.ts';
+import { predict } from './commands/predict.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, exportModel, importModel, plan, ablate];
+const commands: readonly Command[] = [start, evaluate, predict, exportModel, importModel, plan, ablate];
 
 const now = (): number => performance.now();
 
 const context: CommandContext = {
   output: process.stdout,
+  errors: process.stderr,
+  input: process.stdin,
   now,
   packageVersion: packageVersion(),
   takeSignals: (say) => stopOnSignals(say, now),
@@ -28,12 +33,16 @@ const context: CommandContext = {
 
 async function main(): Promise<number> {
   let run: (() => Promise<number>) | undefined;
-  const parser = yargs(hideBin(process.argv))
+  // yargs loses a dash that stands alone among pictures.
+  const words = hideBin(process.argv).map((word) => (word === '-' ? standardInput : word));
+  const parser = yargs(words)
     .scriptName('coordinator')
     .usage('$0 <command>\n\nOwns the data and the course of a run; workers compute.')
     .demandCommand(1, 'name a command, such as `coordinator start`')
     .version(context.packageVersion)
     .strict()
+    // A picture may be called 007.
+    .parserConfiguration({ 'parse-positional-numbers': false })
     .wrap(120)
     .fail((message, error: unknown) => {
       // yargs spreads some of its sentences over lines.

@@ -16,9 +16,15 @@ export interface Flag {
   readonly demandOption?: true;
 }
 
+/** What `-` stands for on a command line. */
+export const standardInput = '/dev/stdin';
+
 /** The world that a command acts in, handed over by cli.ts. */
 export interface CommandContext {
   readonly output: NodeJS.WriteStream;
+  /** Standard error, for what is said beside the output. */
+  readonly errors: NodeJS.WriteStream;
+  readonly input: NodeJS.ReadStream;
   /** Monotonic milliseconds. */
   readonly now: () => number;
   readonly packageVersion: string;

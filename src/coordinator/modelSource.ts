@@ -4,7 +4,7 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { UsageError } from '../spec/errors.ts';
+import { DataError, UsageError } from '../spec/errors.ts';
 import { openWeights } from '../formats/weightsFile.ts';
 import type { WeightsFile } from '../formats/weightsFile.ts';
 import { fileNames, readCheckpoint } from './checkpoint.ts';
@@ -35,4 +35,19 @@ async function checkpointIn(path: string, say: (line: string) => void): Promise<
   const newest = await newestCheckpoint(checkpoints, say);
   if (newest === undefined) throw new UsageError(`${path} holds no checkpoint yet`);
   return newest;
+}
+
+/** Throws DataError naming the first class in which the data differs from what the checkpoint was made with. */
+export function checkSameClasses(
+  path: string,
+  before: readonly string[],
+  { name, classes }: { name: string; classes: readonly string[] },
+): void {
+  const other = before.findIndex((label, i) => label !== classes[i]);
+  if (other < 0 && before.length === classes.length) return;
+  const first = other < 0 ? before.length : other;
+  throw new DataError(
+    `${path} has ${String(before.length)} classes and ${name} has ${String(classes.length)}; class ${String(first)} is ` +
+      `'${before[first] ?? 'none'}' there and '${classes[first] ?? 'none'}' here`,
+  );
 }

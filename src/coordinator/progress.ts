@@ -41,12 +41,16 @@ export class Progress {
   /** Shows a step, or leaves it out where the last one was shown a moment ago. */
   step(view: StepView): void {
     this.#firstStep ??= view.step;
+    this.renew(() => this.#text(view, this.#now()), view.step === view.totalSteps);
+  }
+
+  /** Shows a line that the next one takes the place of, or leaves it out where another was shown a moment ago. */
+  renew(textOf: () => string, isLast: boolean): void {
     const now = this.#now();
-    const isLast = view.step === view.totalSteps;
     const every = this.#output.isTTY === true ? renewEveryMs : plainEveryMs;
     if (!isLast && now - this.#lastShownMs < every) return;
     this.#lastShownMs = now;
-    const text = this.#text(view, now);
+    const text = textOf();
     if (this.#output.isTTY === true) {
       const width = (this.#output.columns ?? 120) - 1;
       this.#output.write(`\r${text.slice(0, width).padEnd(width)}`);
@@ -56,10 +60,15 @@ export class Progress {
     }
   }
 
-  /** Shows a line that stays. */
-  say(line: string): void {
+  /** What is written next begins a line of its own. */
+  endLine(): void {
     if (this.#isLineOpen) this.#output.write('\n');
     this.#isLineOpen = false;
+  }
+
+  /** Shows a line that stays. */
+  say(line: string): void {
+    this.endLine();
     this.#output.write(`${line}\n`);
   }
 

@@ -4,17 +4,16 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
-import { CrosstowerError, DataError, exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { DataError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
-import { parameterCount, towers } from '../spec/layout.ts';
+import { parameterCount } from '../spec/layout.ts';
 import { initialScheduleState, totalSteps } from '../spec/schedule.ts';
 import { openSafetensors } from '../formats/safetensors.ts';
 import type { SafetensorsFile } from '../formats/safetensors.ts';
 import { fitWeights } from '../formats/weightsFile.ts';
-import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { cacheFolder } from '../data/fashionMnist.ts';
 import type { DataSource } from '../data/batch.ts';
 import { openData } from '../data/openData.ts';
@@ -22,14 +21,15 @@ import { fileNames } from './checkpoint.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { drawnState, stateFrom } from './initialState.ts';
 import type { InitialState, TensorSource } from './initialState.ts';
-import { LocalWorkers } from './localWorkers.ts';
-import { openModel } from './modelSource.ts';
+import type { LocalChoice } from './localChoice.ts';
+import { checkSameClasses, openModel } from './modelSource.ts';
 import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
 import { RunFolder } from './runFolder.ts';
 import { train } from './training.ts';
 import type { RunState, TrainingResult } from './training.ts';
-import { WorkerGroup } from './workerGroup.ts';
+import { gatherUnlessStopped, openGroup, withWorkplace } from './workplace.ts';
+import type { Workplace } from './workplace.ts';
 
 export interface StartOptions {
   readonly config: RunConfig;
@@ -38,8 +38,8 @@ export interface StartOptions {
   readonly runDir: string;
   /** The checkpoint that the run goes on from; none for a new run. */
   readonly resume: ResumePoint | undefined;
-  /** Arguments of the workers to start on this machine; none when they are started elsewhere. */
-  readonly localWorkers: readonly { readonly tower: '0' | '1' | 'both'; readonly args: readonly string[] }[];
+  /** Workers to start on this machine; none when they are started elsewhere. */
+  readonly localWorkers: readonly LocalChoice[];
   readonly loaderThreads: number;
   readonly packageVersion: string;
   readonly output: NodeJS.WriteStream;
@@ -93,19 +93,19 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
     run: isSameRun ? resume.manifest.run : randomUUID(),
     generation: isSameRun ? resume.manifest.generation + 1 : 1,
   };
-  const socket = await CoordinatorSocket.bind({ address: options.bind, ...run, log: say });
-  say(`run ${folder.path}, listening at ${socket.address}`);
-  if (resume !== undefined) say(`going on after step ${String(resume.manifest.step)}, from ${resume.path}`);
-  // Workers load TensorFlow while the data is opened here; what they say meanwhile waits in the socket.
-  const local = new LocalWorkers(
-    options.localWorkers.map(({ tower, args }) => ({
-      name: tower === 'both' ? 'towers 0 and 1' : `tower ${tower}`,
-      towers: tower === 'both' ? towers : [tower === '0' ? 0 : 1],
-      args: ['--coordinator', socket.address, '--tower', tower, ...args],
-      logPath: folder.workerLog(tower),
-    })),
-  );
-  try {
+  const workplace = {
+    ...run,
+    bind: options.bind,
+    localWorkers: options.localWorkers,
+    logPath: (tower: LocalChoice['tower']) => folder.workerLog(tower),
+    onListening: (address: string) => {
+      say(`run ${folder.path}, listening at ${address}`);
+      if (resume !== undefined) say(`going on after step ${String(resume.manifest.step)}, from ${resume.path}`);
+    },
+    say,
+  };
+  // Workers load TensorFlow while the data is opened here.
+  return withWorkplace(workplace, async ({ socket, local }) => {
     const data = await openData(config, {
       cropSize: networkFor(config).inputSize,
       threads: options.loaderThreads,
@@ -113,21 +113,17 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
       log: say,
     });
     try {
-      return await runWithData({ ...options, socket, data, local, run });
+      return await runWithData({ ...options, workplace: { socket, local }, data, run });
     } finally {
       await data.close();
     }
-  } finally {
-    local.expectEnd();
-    socket.close();
-    await local.stop();
-  }
+  });
 }
 
 async function runWithData(
-  options: StartOptions & Desk & { socket: CoordinatorSocket; data: DataSource; local: LocalWorkers; run: RunIdentity },
+  options: StartOptions & Desk & { workplace: Workplace; data: DataSource; run: RunIdentity },
 ): Promise<ExitCode> {
-  const { config, data, folder, progress, say, socket, local, now, packageVersion, resume, run } = options;
+  const { config, data, folder, progress, say, workplace, now, packageVersion, resume, run } = options;
   const plan = planNetwork(networkFor(config), data.classes.length);
   gradientsWanted(plan.spec, config.trainOnly);
   checkLayerNames(plan.spec, config.skip, 'skip');
@@ -141,12 +137,8 @@ async function runWithData(
     deviation: data.deviation,
     packageVersion,
     state: start.state,
-    peerAddress: peerAddressFor(socket.address),
   };
-  const group = new WorkerGroup(socket, facts, say);
-  local.onDeath(({ worker, error }) => {
-    group.failProcess(worker.towers, error);
-  });
+  const group = openGroup(workplace, facts, say);
   try {
     const steps = totalSteps(config, data.counts.train);
     say(
@@ -156,7 +148,9 @@ async function runWithData(
       `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers; ${String(steps)} steps of ${String(config.batch)} pictures`,
     );
     const stop = AbortSignal.any([options.stop, group.stopRequested.signal]);
-    await gatherUnlessStopped(group, stop, start.from.step);
+    const { step } = start.from;
+    const saved = step === 0 ? 'nothing was saved' : `the checkpoint of step ${String(step)} is as it was`;
+    await gatherUnlessStopped(group, stop, `stopped before training began: ${saved}`);
     await start.close();
     const checkpoints = new Checkpoints({ folder: folder.paths.checkpoints, plan, keep: config.keep, say });
     const result = await train({
@@ -172,7 +166,7 @@ async function runWithData(
         packageVersion,
         config,
         classes: [...data.classes],
-        data: { ...data.counts, mean: [...data.mean], deviation: [...data.deviation] },
+        data: { ...data.counts, mean: [...data.mean], deviation: [...data.deviation], picture: data.shape },
       },
       stop,
       now,
@@ -241,31 +235,7 @@ function checkSameData({ manifest, path }: ResumePoint, { counts, classes, name 
   // A checkpoint that `import` made has seen no pictures yet.
   const isImported = manifest.data.train === 0 && manifest.data.test === 0;
   if (before !== now && !isImported) throw new DataError(`${path} was made with ${before}, but ${name} has ${now}`);
-  const other = manifest.classes.findIndex((label, i) => label !== classes[i]);
-  if (other >= 0 || manifest.classes.length !== classes.length) {
-    throw new DataError(
-      `${path} has ${String(manifest.classes.length)} classes and ${name} has ${String(classes.length)}; class ${String(Math.max(other, 0))} is ` +
-        `'${manifest.classes[other] ?? 'none'}' there and '${classes[other] ?? 'none'}' here`,
-    );
-  }
-}
-
-/** Waits for the workers; a stop meanwhile ends the run before it began. */
-async function gatherUnlessStopped(group: WorkerGroup, stop: AbortSignal, step: number): Promise<void> {
-  const abandon = (): void => {
-    const saved = step === 0 ? 'nothing was saved' : `the checkpoint of step ${String(step)} is as it was`;
-    group.fail(new CrosstowerError(exitCodes.stoppedEarly, `stopped before training began: ${saved}`));
-  };
-  if (stop.aborted) abandon();
-  stop.addEventListener('abort', abandon, { once: true });
-  await group.gather();
-  stop.removeEventListener('abort', abandon);
-}
-
-/** Where tower 0 listens for tower 1 unless its command says otherwise: on this machine, where everything else is on it too. */
-function peerAddressFor(address: string): string {
-  const isLocal = address.startsWith('ipc:') || /^tcp:\/\/(127\.|localhost|\[::1\])/.test(address);
-  return isLocal ? 'tcp://127.0.0.1:0' : 'tcp://0.0.0.0:0';
+  checkSameClasses(path, manifest.classes, { name, classes });
 }
 
 function summarise(result: TrainingResult, { folder, progress }: Desk): void {

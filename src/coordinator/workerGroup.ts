@@ -12,7 +12,7 @@ import type { TowerIndex } from '../spec/layout.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { protocolVersion } from '../protocol/messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
-import { floatsPayload } from '../protocol/payloads.ts';
+import { floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
 import type { PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
 
@@ -129,6 +129,28 @@ export class WorkerGroup {
       if (index + 1 < total) ask(index + 1);
       yield blocks;
     }
+  }
+
+  /** The probabilities of a `predict` batch [count,classes], which tower 0 sends; waits `ms` at most. */
+  async collectPredictions(index: number, ms: number): Promise<Float32Array> {
+    const key = heardKey('predictions', 0, index);
+    await this.#until(() => this.#heard.has(key), {
+      ms,
+      whileTraining: true,
+      what: () => `batch ${String(index)}: no 'predictions' from ${this.#describeSilent(key)}`,
+    });
+    const [{ header, payload }] = this.#takeHeard<'predictions'>(key) as [Heard<'predictions'>];
+    return readFloatsPayload(payload, header.count * header.classes);
+  }
+
+  /** Waits for something that no worker has a part in; rejects as soon as the run cannot go on. */
+  async during<T>(work: Promise<T>): Promise<T> {
+    if (this.#failure !== undefined) throw this.#failure;
+    return new Promise<T>((resolve, reject) => {
+      const wait: Wait = { isOver: () => false, resolve: () => undefined, reject };
+      this.#waits.add(wait);
+      void work.then(resolve, reject).finally(() => this.#waits.delete(wait));
+    });
   }
 
   /** The run cannot go on: every wait ends, now and later, with the first reason. */

@@ -10,9 +10,8 @@ import { colourOffsets } from './colour.ts';
 import type { DecodeRule } from './decode.ts';
 import { findDataset } from './findDataset.ts';
 import { Loader, loaderThreadFile } from './loader.ts';
-import { PathListBuilder } from './pathList.ts';
-import { selectPictures, sharedInt32, sharedUint32 } from './pictures.ts';
-import type { Dataset, EncodedStore, SplitStore } from './pictures.ts';
+import { selectPictures } from './pictures.ts';
+import type { Dataset, SplitStore } from './pictures.ts';
 import { PixelSums, pixelStatistics } from './statistics.ts';
 
 export type DataConfig = Pick<
@@ -72,29 +71,6 @@ export function decodeRule({ resizeSize, cropMode }: Pick<RunConfig, 'resizeSize
   const size = resizeSize ?? (cropMode === 'squash' ? cropSize : Math.round((cropSize * 8) / 7));
   if (size < cropSize) throw new UsageError(`resize-size: ${String(size)} is smaller than the crop of ${String(cropSize)}`);
   return { size, cropMode };
-}
-
-/** Picture files outside any dataset, as the test split of a source: to be classified. Labels are all 0. */
-export function openPictureFiles(
-  paths: readonly string[],
-  { rule, cropSize, threads, log }: { rule: DecodeRule; cropSize: number; threads: number; log: (line: string) => void },
-): Pick<DataSource, 'shape' | 'load' | 'close'> {
-  const files = new PathListBuilder();
-  for (const path of paths) files.add(path);
-  const store: EncodedStore = {
-    shape: { height: rule.size, width: rule.size, channels: 3 },
-    rule,
-    files: files.build(),
-    fileOf: sharedUint32(paths.length, (i) => i),
-    labels: sharedInt32(paths.length, () => 0),
-  };
-  const badPictures = new BadPictures('fail', { counts: { train: 0, test: paths.length }, log });
-  const augment = { seed: 0, augment: 'none' as const, cropSize };
-  const loader = new Loader(
-    { splits: { train: store, test: store }, augment },
-    { threads, threadFile: loaderThreadFile, badPictures },
-  );
-  return { shape: croppedShape(store.shape, cropSize), load: (request) => loader.load(request), close: () => loader.close() };
 }
 
 /** The first pictures in memory; of files, which lie class by class, as many evenly spread over all. */

@@ -93,17 +93,19 @@ function wholeFiles({ files, fileOf }: EncodedStore): ByteReader {
   const name = (index: number): string => pathAt(files, atIndex(fileOf, index));
   return {
     name,
-    bytes: async (index) => {
-      const path = name(index);
-      try {
-        const { size } = await stat(path);
-        if (size > maxPictureBytes) throw new BadPictureError(`${String(size)} bytes are too many for a picture`);
-        return await readFile(path);
-      } catch (error) {
-        throw error instanceof BadPictureError ? error : unreadable(path, error);
-      }
-    },
+    bytes: (index) => readPictureBytes(name(index)),
   };
+}
+
+/** The bytes of a picture's file; throws BadPictureError where they are too many, DataError where it cannot be read. */
+export async function readPictureBytes(path: string): Promise<Uint8Array> {
+  try {
+    const { size } = await stat(path);
+    if (size > maxPictureBytes) throw new BadPictureError(`${String(size)} bytes are too many for a picture`);
+    return await readFile(path);
+  } catch (error) {
+    throw error instanceof BadPictureError ? error : unreadable(path, error);
+  }
 }
 
 /** Archives stay open: there are hundreds of them at most, with thousands of pictures each. */

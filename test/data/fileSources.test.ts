@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { pack } from 'tar-stream';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { DataSource } from '../../src/data/batch.ts';
-import { openData, openPictureFiles } from '../../src/data/openData.ts';
+import { openData } from '../../src/data/openData.ts';
 import type { DataConfig } from '../../src/data/openData.ts';
 import { expandBraces } from '../../src/data/tarShards.ts';
 import { parseRunConfig } from '../../src/spec/config.ts';
@@ -372,22 +372,4 @@ describe('CIFAR', () => {
     await put(join(hundred, 'test.bin'), Buffer.alloc(100));
     await expect(opened({ data: hundred })).rejects.toThrow(/test.bin: 100 bytes are no number of records of 3074/);
   });
-});
-
-test('picture files alone are decoded by the rule, from any of ten views, and a bad one is named', async () => {
-  const root = pictureFolder();
-  await put(join(root, 'one.png'), await plain(colours.blue).png().toBuffer());
-  await put(join(root, 'two.png'), 'no');
-  const rule = { size: 16, cropMode: 'center' } as const;
-  const files = openPictureFiles([join(root, 'one.png'), join(root, 'two.png')], {
-    rule,
-    cropSize: 14,
-    threads: 1,
-    log: () => undefined,
-  });
-  onTestFinished(() => files.close());
-  const { pixels, shape } = await files.load({ split: 'test', epoch: 0, indices: Uint32Array.of(0), view: 9 });
-  expect(shape).toEqual({ height: 14, width: 14, channels: 3 });
-  expect([...pixels.subarray(0, 3)]).toEqual([10, 20, 200]);
-  await expect(files.load({ split: 'test', epoch: 0, indices: Uint32Array.of(1) })).rejects.toThrow(/two.png cannot be read/);
 });

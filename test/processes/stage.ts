@@ -73,12 +73,16 @@ export class Stage {
     return join(this.folder, name);
   }
 
-  /** Starts any program; `ownGroup` puts it into a process group of its own, as a shell does with a job. */
-  start(program: string, args: readonly string[], { ownGroup = false }: { ownGroup?: boolean } = {}): Command {
+  /** Starts any program; `ownGroup` puts it into a process group of its own, as a shell does with a job, `listens` opens its input. */
+  start(
+    program: string,
+    args: readonly string[],
+    { ownGroup = false, listens = false }: { ownGroup?: boolean; listens?: boolean } = {},
+  ): Command {
     const child = spawn(program, args, {
       cwd: this.folder,
       env: { ...process.env, [markVariable]: this.#mark },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [listens ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       detached: ownGroup,
     });
     const command = new Command(child, [program, ...args].join(' '));
@@ -214,6 +218,8 @@ export interface Run {
 export class Command {
   /** Both streams, as they came. */
   output = '';
+  /** Standard output alone. */
+  printed = '';
   readonly #child: ChildProcess;
   readonly #name: string;
   readonly #ended: Promise<number | NodeJS.Signals>;
@@ -227,6 +233,9 @@ export class Command {
         this.output += text;
       });
     }
+    child.stdout?.on('data', (text: string) => {
+      this.printed += text;
+    });
     this.#ended = new Promise((resolve, reject) => {
       child.once('error', reject);
       child.once('exit', (code, signal) => {
@@ -295,6 +304,16 @@ export class Command {
   /** A signal to everybody in its process group, as Ctrl-C sends it. */
   signalGroup(name: NodeJS.Signals): void {
     process.kill(-this.pid, name);
+  }
+
+  /** Types into its input. */
+  write(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
+  /** Nothing more comes from its input. */
+  closeInput(): void {
+    this.#child.stdin?.end();
   }
 
   /** Nobody reads its output any more, as after `| head -1`. */

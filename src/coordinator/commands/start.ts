@@ -1,15 +1,13 @@
 // `coordinator start`: a training from flags and files to its end.
 
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { UsageError } from '../../spec/errors.ts';
 import { parseFlags } from '../command.ts';
 import type { Command, Flag } from '../command.ts';
+import { localFields, localFlags, localWorkers } from '../localChoice.ts';
 import { changeConfig, configFlags, configInShort, readConfig } from '../options.ts';
 import { checkResumedConfig, findResumePoint } from '../resume.ts';
 import { startRun } from '../startRun.ts';
-import type { StartOptions } from '../startRun.ts';
 
 /** Where workers look for a coordinator unless told otherwise. */
 const defaultBind = 'tcp://127.0.0.1:5570';
@@ -47,26 +45,7 @@ const startFlags = {
     group: 'This command:',
     describe: 'Config fields, with commas between, that may differ from those of the run that goes on',
   },
-  local: {
-    type: 'string',
-    choices: ['cpu', 'gpu'] as const,
-    group: 'This command:',
-    describe: 'Start both workers on this machine as well',
-  },
-  gpus: { type: 'string', requiresArg: true, group: 'This command:', default: '0,1', describe: 'GPUs of --local gpu' },
-  threads: {
-    type: 'number',
-    requiresArg: true,
-    implies: 'local',
-    group: 'This command:',
-    describe: 'CPU threads of each worker of --local cpu [default: half of the cores]',
-  },
-  'one-process': {
-    type: 'boolean',
-    implies: 'local',
-    group: 'This command:',
-    describe: 'With --local: both towers in one worker process',
-  },
+  ...localFlags,
   'loader-threads': {
     type: 'number',
     requiresArg: true,
@@ -82,32 +61,9 @@ const startSchema = z.object({
   'run-dir': z.string().optional(),
   resume: z.string().optional(),
   'allow-change': z.string().optional(),
-  local: z.enum(['cpu', 'gpu']).optional(),
-  gpus: z.string(),
-  threads: z.int().min(1).optional(),
-  'one-process': z.boolean().optional(),
+  ...localFields,
   'loader-threads': z.int().min(1),
 });
-
-function localWorkers(args: z.infer<typeof startSchema>): StartOptions['localWorkers'] {
-  if (args.local === undefined) return [];
-  if (args.local === 'gpu') {
-    const gpus = args.gpus.split(',');
-    const [first, second = first] = gpus;
-    if (first === undefined || second === undefined || !gpus.every((gpu) => /^\d+$/.test(gpu))) {
-      throw new UsageError(`--gpus takes numbers with a comma between, such as 0,1, not '${args.gpus}'`);
-    }
-    if (args['one-process'] === true) return [{ tower: 'both', args: ['--gpu', first] }];
-    return [
-      { tower: '0', args: ['--gpu', first] },
-      { tower: '1', args: ['--gpu', second] },
-    ];
-  }
-  const cores = availableParallelism();
-  if (args['one-process'] === true) return [{ tower: 'both', args: ['--cpu', '--threads', String(args.threads ?? cores)] }];
-  const threads = String(args.threads ?? Math.max(1, Math.floor(cores / 2)));
-  return (['0', '1'] as const).map((tower) => ({ tower, args: ['--cpu', '--threads', threads] }));
-}
 
 /** runs/2026-11-24T06-30-00: sorts by time, and is a legal name everywhere. */
 function defaultRunDir(): string {

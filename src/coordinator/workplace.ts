@@ -1,0 +1,81 @@
+// Where workers come to: the socket that they join at, and those that are started here. Training and inference have it in common.
+// Invariant: whatever ends the work, the socket is closed and no worker of ours stays behind.
+
+import { CrosstowerError, exitCodes } from '../spec/errors.ts';
+import { towers } from '../spec/layout.ts';
+import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
+import type { LocalChoice } from './localChoice.ts';
+import { LocalWorkers } from './localWorkers.ts';
+import { WorkerGroup } from './workerGroup.ts';
+import type { RunFacts } from './workerGroup.ts';
+
+export interface WorkplaceOptions {
+  /** `tcp://HOST:PORT` or `ipc://PATH`. */
+  readonly bind: string;
+  readonly run: string;
+  readonly generation: number;
+  /** Workers to start on this machine; none when they are started elsewhere. */
+  readonly localWorkers: readonly LocalChoice[];
+  /** Where a local worker's output goes. */
+  readonly logPath: (tower: LocalChoice['tower']) => string;
+  /** Told of the address before any worker starts. */
+  readonly onListening: (address: string) => void;
+  readonly say: (line: string) => void;
+}
+
+export interface Workplace {
+  readonly socket: CoordinatorSocket;
+  readonly local: LocalWorkers;
+}
+
+/** Listens and starts the local workers for as long as `use` takes: what they say before a group listens waits in the socket. */
+export async function withWorkplace<T>(options: WorkplaceOptions, use: (workplace: Workplace) => Promise<T>): Promise<T> {
+  const { bind, run, generation, localWorkers, logPath, onListening, say } = options;
+  const socket = await CoordinatorSocket.bind({ address: bind, run, generation, log: say });
+  onListening(socket.address);
+  const local = new LocalWorkers(
+    localWorkers.map(({ tower, args }) => ({
+      name: tower === 'both' ? 'towers 0 and 1' : `tower ${tower}`,
+      towers: tower === 'both' ? towers : [tower === '0' ? 0 : 1],
+      args: ['--coordinator', socket.address, '--tower', tower, ...args],
+      logPath: logPath(tower),
+    })),
+  );
+  try {
+    return await use({ socket, local });
+  } finally {
+    local.expectEnd();
+    socket.close();
+    await local.stop();
+  }
+}
+
+/** The group that listens to the workers from now on; `gatherUnlessStopped` waits for them. */
+export function openGroup(
+  { socket, local }: Workplace,
+  facts: Omit<RunFacts, 'peerAddress'>,
+  say: (line: string) => void,
+): WorkerGroup {
+  const group = new WorkerGroup(socket, { ...facts, peerAddress: peerAddressFor(socket.address) }, say);
+  local.onDeath(({ worker, error }) => {
+    group.failProcess(worker.towers, error);
+  });
+  return group;
+}
+
+/** Waits for the workers; a stop meanwhile ends the wait with `whenStopped` as the error's message (exit 75). */
+export async function gatherUnlessStopped(group: WorkerGroup, stop: AbortSignal, whenStopped: string): Promise<void> {
+  const abandon = (): void => {
+    group.fail(new CrosstowerError(exitCodes.stoppedEarly, whenStopped));
+  };
+  if (stop.aborted) abandon();
+  stop.addEventListener('abort', abandon, { once: true });
+  await group.gather();
+  stop.removeEventListener('abort', abandon);
+}
+
+/** Where tower 0 listens for tower 1 unless its command says otherwise: on this machine, where everything else is on it too. */
+function peerAddressFor(address: string): string {
+  const isLocal = address.startsWith('ipc:') || /^tcp:\/\/(127\.|localhost|\[::1\])/.test(address);
+  return isLocal ? 'tcp://127.0.0.1:0' : 'tcp://0.0.0.0:0';
+}
