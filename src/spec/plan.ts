@@ -16,6 +16,12 @@ export interface LayerCost {
   readonly parameters: number;
   /** Of one picture in one tower; a multiply-add is two. */
   readonly forwardFlops: number;
+  /** Forward, and back to weights and input; conv1 needs no gradient of its input. */
+  readonly trainingFlops: number;
+  /** What a tower keeps of one picture for the backward pass: its input, the peer's, and its maps after each step. */
+  readonly keptBytes: number;
+  /** What a tower sends for one picture, in both directions of a training step. */
+  readonly crossingBytes: number;
 }
 
 /** The layers of one tower. fc8's bias lies in both. */
@@ -23,21 +29,45 @@ export function layerCosts(plan: NetworkPlan): LayerCost[] {
   const blocks = towerParameters(plan, 0);
   const parameters = (name: string): number =>
     blocks.filter(({ layer }) => layer === name).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  const convs = plan.convs.map((conv) => ({
-    name: conv.spec.name,
-    input: [conv.input.height, conv.input.width, conv.input.channels],
-    output: [conv.output.height, conv.output.width, conv.output.channels],
-    parameters: parameters(conv.spec.name),
+  const crossingBytes = (part: NetworkPlan): number => {
+    const { forward, backward } = crossingFloats(part);
+    return (forward + backward) * bytesPerFloat;
+  };
+  const convs = plan.convs.map((conv, i) => {
+    const alone = { ...plan, convs: [conv], denses: [] };
     // Two operations a multiply-add, half of the work in each tower.
-    forwardFlops: forwardMultiplyAdds({ ...plan, convs: [conv], denses: [] }),
-  }));
-  const denses = plan.denses.map((dense) => ({
-    name: dense.spec.name,
-    input: [dense.inputFeatures],
-    output: [dense.units],
-    parameters: parameters(dense.spec.name),
-    forwardFlops: forwardMultiplyAdds({ ...plan, convs: [], denses: [dense] }),
-  }));
+    const forwardFlops = forwardMultiplyAdds(alone);
+    const [input, maps] = [conv.input, conv.maps].map(({ height, width, channels }) => height * width * channels) as [
+      number,
+      number,
+    ];
+    const steps = conv.spec.responseNorm && plan.spec.lrn !== undefined ? 2 : 1;
+    return {
+      name: conv.spec.name,
+      input: [conv.input.height, conv.input.width, conv.input.channels],
+      output: [conv.output.height, conv.output.width, conv.output.channels],
+      parameters: parameters(conv.spec.name),
+      forwardFlops,
+      trainingFlops: (i === 0 ? 2 : 3) * forwardFlops,
+      keptBytes: (input * (conv.spec.crosses ? 2 : 1) + steps * maps) * bytesPerFloat,
+      crossingBytes: crossingBytes(alone),
+    };
+  });
+  const denses = plan.denses.map((dense) => {
+    const alone = { ...plan, convs: [], denses: [dense] };
+    const forwardFlops = forwardMultiplyAdds(alone);
+    return {
+      name: dense.spec.name,
+      input: [dense.inputFeatures],
+      output: [dense.units],
+      parameters: parameters(dense.spec.name),
+      forwardFlops,
+      trainingFlops: 3 * forwardFlops,
+      // A hidden layer keeps its units and their dropout mask.
+      keptBytes: (dense.spec.hidden ? 2 * dense.inputFeatures + 2 * dense.units : dense.inputFeatures) * bytesPerFloat,
+      crossingBytes: crossingBytes(alone),
+    };
+  });
   return [...convs, ...denses];
 }
 
@@ -51,6 +81,8 @@ export interface StepCost {
   /** That one tower sends in a step. */
   readonly forwardBytes: number;
   readonly backwardBytes: number;
+  /** That one tower holds: weights, velocities, gradients, and what the batch leaves for the backward pass. */
+  readonly memoryBytes: number;
 }
 
 /** The totals of one step over `batch` pictures. */
@@ -63,6 +95,7 @@ export function stepCost(plan: NetworkPlan, batch: number): StepCost {
     trainingFlops: 2 * batch * trainingMultiplyAdds(plan),
     forwardBytes: floats.forward * batch * bytesPerFloat,
     backwardBytes: floats.backward * batch * bytesPerFloat,
+    memoryBytes: layerCosts(plan).reduce((sum, layer) => sum + 3 * bytesPerFloat * layer.parameters + batch * layer.keptBytes, 0),
   };
 }
 

@@ -15,6 +15,14 @@ test('alexnet with 1000 classes has its known parameters, work and traffic', () 
   const layers = layerCosts(alexnet);
   // Two towers, two operations a multiply-add: 724 M of them.
   expect(Math.round(layers.reduce((sum, { forwardFlops }) => sum + forwardFlops, 0) / 1e6)).toBe(724);
+  // What crosses by layer is what crosses in all; work in training is that of both towers.
+  const sum = (of: 'crossingBytes' | 'trainingFlops' | 'keptBytes'): number =>
+    layers.reduce((total, layer) => total + layer[of], 0);
+  expect(128 * sum('crossingBytes')).toBe(step.forwardBytes + step.backwardBytes);
+  expect(2 * 128 * sum('trainingFlops')).toBe(step.trainingFlops);
+  // Three copies of a tower's parameters, and the maps of 128 pictures.
+  expect(step.memoryBytes).toBe(12 * layers.reduce((total, { parameters }) => total + parameters, 0) + 128 * sum('keptBytes'));
+  expect(layers[0]!.keptBytes).toBe(4 * (227 * 227 * 3 + 2 * 55 * 55 * 48));
   // fc8's bias of 1000 lies in both.
   expect(2 * layers.reduce((sum, { parameters }) => sum + parameters, 0) - 1000).toBe(60_965_224);
 });

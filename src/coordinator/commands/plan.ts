@@ -48,6 +48,7 @@ export const plan: Command = {
     };
     const report = {
       network: config.network,
+      batch: config.batch,
       layers: layerCosts(network),
       step: stepCost(network, config.batch),
       modelledSeconds: predictStep(network, config.batch, machine),
@@ -60,23 +61,44 @@ export const plan: Command = {
 function asText({
   layers,
   step,
+  batch,
   modelledSeconds: time,
 }: {
   layers: ReturnType<typeof layerCosts>;
   step: ReturnType<typeof stepCost>;
+  batch: number;
   modelledSeconds: ReturnType<typeof predictStep>;
 }): string {
   const ms = (seconds: number): string => `${(1000 * seconds).toFixed(1)} ms`;
-  const mega = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
+  const mega = (value: number): string => (value / 1e6).toFixed(2);
+  const rows = [
+    ['one tower', 'input', 'output', 'parameters', 'MFLOP', 'MFLOP', 'kept for', 'MB'],
+    ['', '', '', '', 'forward', 'training', 'backward, MB', 'sent'],
+    ...layers.map((layer) => [
+      layer.name,
+      layer.input.join('x'),
+      layer.output.join('x'),
+      layer.parameters.toLocaleString('en'),
+      (layer.forwardFlops / 1e6).toFixed(1),
+      (layer.trainingFlops / 1e6).toFixed(1),
+      mega(batch * layer.keptBytes),
+      mega(batch * layer.crossingBytes),
+    ]),
+  ];
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
   return [
-    'one tower   input -> output, parameters, MFLOP forward a picture',
-    ...layers.map(
-      ({ name, input, output, parameters, forwardFlops }) =>
-        `${name.padEnd(11)} ${input.join('x')} -> ${output.join('x')}, ${parameters.toLocaleString('en')}, ${(forwardFlops / 1e6).toFixed(1)}`,
+    ...rows.map((row) =>
+      row
+        .map((cell, i) => (i < 3 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
+        .join('  ')
+        .trimEnd(),
     ),
-    `parameters  ${step.parameters.toLocaleString('en')}, momentum ${mega(step.optimiserBytes)}`,
+    '',
+    `FLOP are of one picture, bytes of a batch of ${String(batch)}; both towers are alike.`,
+    `parameters  ${step.parameters.toLocaleString('en')} in both towers, momentum ${mega(step.optimiserBytes)} MB`,
+    `memory      ${mega(step.memoryBytes)} MB a tower: weights, velocities, gradients, and what is kept for the backward pass`,
     `work        ${(step.trainingFlops / 1e9).toFixed(1)} GFLOP a step, both towers`,
-    `crossing    ${mega(step.forwardBytes)} forward, ${mega(step.backwardBytes)} backward a step, from each tower`,
+    `crossing    ${mega(step.forwardBytes)} MB forward, ${mega(step.backwardBytes)} MB backward a step, from each tower`,
     `model       compute ${ms(time.compute)}, crossings ${ms(time.crossings)}, sync of replicas ${ms(time.sync)}`,
     `            step ${ms(time.hidden)} with all traffic hidden, ${ms(time.notHidden)} with none: a model, not a measurement`,
     '',
