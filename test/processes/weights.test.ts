@@ -35,7 +35,9 @@ async function tensorsOf(path: string): Promise<Map<string, Float32Array>> {
 
 beforeAll(async () => {
   await stage.trainedModel({ steps: 4, 'checkpoint-every': 2, pixels: 'standardized', lrn: 'global' }, 'run');
-  for (const format of formats) await succeed('export', '--checkpoint', 'run', '--format', format, '--out', `model.${format}`);
+  await Promise.all(
+    formats.map((format) => succeed('export', '--checkpoint', 'run', '--format', format, '--out', `model.${format}`)),
+  );
 });
 afterAll(async () => {
   await stage.expectEmpty();
@@ -123,19 +125,16 @@ describe('--pretrained', () => {
   /** Five classes instead of ten. */
   const other = { data: 'synthetic:64,5,320', steps: 3 } as const;
 
-  test.each(['model.npy', 'run', 'run/checkpoints/last'])(
-    '%s with another fc8 trains what is named, and nothing else',
-    async (from) => {
-      const runDir = `tuned-${from}`;
-      await stage.trainedModel({ ...other, pretrained: from, skip: 'fc8', 'train-only': 'fc7,fc8' }, runDir);
-      const [before, after] = [await tensorsOf('run/model.safetensors'), await tensorsOf(`${runDir}/model.safetensors`)];
-      for (const [name, values] of before) {
-        if (/^(conv|fc6)/.test(name)) expect(after.get(name), name).toEqual(values);
-      }
-      expect(after.get('fc7.weight')).not.toEqual(before.get('fc7.weight'));
-      expect(after.get('fc8.bias')).toHaveLength(5);
-    },
-  );
+  test.each(['model.npy', 'run'])('%s with another fc8 trains what is named, and nothing else', async (from) => {
+    const runDir = `tuned-${from}`;
+    await stage.trainedModel({ ...other, pretrained: from, skip: 'fc8', 'train-only': 'fc7,fc8' }, runDir);
+    const [before, after] = [await tensorsOf('run/model.safetensors'), await tensorsOf(`${runDir}/model.safetensors`)];
+    for (const [name, values] of before) {
+      if (/^(conv|fc6)/.test(name)) expect(after.get(name), name).toEqual(values);
+    }
+    expect(after.get('fc7.weight')).not.toEqual(before.get('fc7.weight'));
+    expect(after.get('fc8.bias')).toHaveLength(5);
+  });
 
   test('without --skip names the layer and both shapes', async () => {
     const run = stage.coordinator({ ...other, pretrained: 'model.npy', 'run-dir': 'refused' });
