@@ -104,10 +104,14 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     };
   } catch (error) {
     await file.close();
-    throw new StorageError(`${path} is not a safetensors file: ${error instanceof Error ? error.message : String(error)}`, {
-      cause: error,
-    });
+    throw new StorageError(`${path} is not a safetensors file: ${messageOf(error)}`, { cause: error });
   }
+}
+
+function messageOf(error: unknown): string {
+  const issue = error instanceof z.ZodError ? error.issues[0] : undefined;
+  if (issue !== undefined) return `its header is wrong at ${issue.path.join('.') || 'its top'}: ${issue.message}`;
+  return error instanceof Error ? error.message : String(error);
 }
 
 async function readHeader(file: FileHandle) {

@@ -200,7 +200,7 @@ const bombs: Readonly<Record<string, () => Uint8Array>> = {
   },
   'an .onnx of groups in groups': () => Buffer.from(`\x08\x07\x12\x0acrosstower${'\x5b'.repeat(mega)}`, 'latin1'),
   'an .onnx of a tensor of more than there is': () =>
-    Buffer.from('\x08\x07\x12\x0acrosstower\x3a\x11\x2a\x0f\x08\xff\xff\xff\xff\x0f\x10\x01\x42\x06a.bias', 'latin1'),
+    Buffer.from('\x08\x07\x12\x0acrosstower\x3a\x12\x2a\x10\x08\xff\xff\xff\xff\x0f\x10\x01\x42\x06a.bias', 'latin1'),
   'a .safetensors whose header nests a hundred thousand deep': () => {
     const json = Buffer.from(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`);
     return Buffer.concat([u32(json.length), u32(0), json]);
