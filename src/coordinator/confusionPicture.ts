@@ -15,14 +15,20 @@ const margin = 24;
 /** A blue that stands out on white and on black. */
 const blue = [59, 130, 214] as const;
 
+/** Colours are written out twice: not every program that shows SVG knows CSS variables. */
 const style = `
-  svg { background: #ffffff; font: 13px system-ui, sans-serif; --ink: #1b1f24; --heat: #2563ab; --over: #ffffff; }
-  @media (prefers-color-scheme: dark) { svg { background: #14171b; --ink: #e6e8ea; --heat: #63a9f5; --over: #0c0e11; } }
-  text { fill: var(--ink); }
-  .map rect { fill: var(--heat); }
-  .frame { fill: none; stroke: var(--ink); stroke-opacity: 0.35; }
+  svg { background: #ffffff; font: 13px system-ui, sans-serif; }
+  text { fill: #1b1f24; }
+  .map rect { fill: #2563ab; }
+  .frame { fill: none; stroke: #808890; }
+  text.over { fill: #ffffff; }
+  @media (prefers-color-scheme: dark) {
+    svg { background: #14171b; }
+    text { fill: #e6e8ea; }
+    .map rect { fill: #63a9f5; }
+    text.over { fill: #0c0e11; }
+  }
   .share { font-size: 11px; text-anchor: middle; dominant-baseline: central; }
-  .over { fill: var(--over); }
   .row { text-anchor: end; dominant-baseline: central; }
   .title { font-weight: 600; text-anchor: middle; }
 `;
