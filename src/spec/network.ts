@@ -324,12 +324,11 @@ export function trainingMultiplyAdds(plan: NetworkPlan): number {
 export function crossingFloats(plan: NetworkPlan): { forward: number; backward: number } {
   let forward = 0;
   let backward = 0;
-  const { lrn } = plan.spec;
   for (const { spec, input, maps } of plan.convs) {
-    const border = lrn.scope === 'global' && spec.responseNorm ? maps.height * maps.width * lrn.radius : 0;
     const gathered = spec.crosses ? input.height * input.width * input.channels : 0;
-    forward += gathered + border;
-    backward += gathered + border;
+    const borders = spec.responseNorm && plan.spec.lrn.scope === 'global' ? maps.height * maps.width * plan.spec.lrn.radius : 0;
+    forward += gathered + borders;
+    backward += gathered + borders;
   }
   for (const { spec, inputFeatures, units } of plan.denses) {
     forward += spec.hidden ? inputFeatures : units;

@@ -41,7 +41,7 @@ export function layerCosts(plan: NetworkPlan): LayerCost[] {
       number,
       number,
     ];
-    const steps = conv.spec.responseNorm && plan.spec.lrn !== undefined ? 2 : 1;
+    const steps = conv.spec.responseNorm ? 2 : 1;
     return {
       name: conv.spec.name,
       input: [conv.input.height, conv.input.width, conv.input.channels],

@@ -1,7 +1,7 @@
 // The costs of the full network are the known ones, and the model of a step follows its own rules.
 
 import { expect, test } from 'vitest';
-import { networks, planNetwork } from '../../src/spec/network.ts';
+import { networkFor, networks, planNetwork } from '../../src/spec/network.ts';
 import { layerCosts, predictStep, stepCost } from '../../src/spec/plan.ts';
 
 const alexnet = planNetwork(networks.alexnet, 1000);
@@ -35,4 +35,12 @@ test('replicas divide work and crossings, and pay for the all-reduce', () => {
   // 2 (4 - 1) / 4 of half the parameters, 4 bytes each, over 1e10 bytes/s.
   expect(four!.sync).toBeCloseTo((1.5 * 30_482_612 * 4) / 1e10, 12);
   expect(one!.hidden).toBeLessThanOrEqual(one!.notHidden);
+});
+
+test('a norm over both towers sends its border maps as well', () => {
+  const [own, global] = (['tower', 'global'] as const).map((lrn) => planNetwork(networkFor({ network: 'alexnet', lrn }), 1000));
+  // Two maps of 55x55 and two of 27x27.
+  const borders = 2 * (55 * 55 + 27 * 27);
+  expect(stepCost(global!, 1).forwardBytes - stepCost(own!, 1).forwardBytes).toBe(4 * borders);
+  expect(stepCost(global!, 1).backwardBytes - stepCost(own!, 1).backwardBytes).toBe(4 * borders);
 });
