@@ -10,9 +10,10 @@ import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import type { Command, CommandContext } from './command.ts';
 import { plan } from './commands/plan.ts';
+import { prepare } from './commands/prepare.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, plan];
+const commands: readonly Command[] = [start, prepare, plan];
 
 const now = (): number => performance.now();
 

@@ -41,19 +41,18 @@ export class Progress {
   /** Shows a step, or leaves it out where the last one was shown a moment ago. */
   step(view: StepView): void {
     this.#firstStep ??= view.step;
-    const now = this.#now();
-    const isLast = view.step === view.totalSteps;
-    const every = this.#output.isTTY === true ? renewEveryMs : plainEveryMs;
-    if (!isLast && now - this.#lastShownMs < every) return;
-    this.#lastShownMs = now;
-    const text = this.#text(view, now);
-    if (this.#output.isTTY === true) {
-      const width = (this.#output.columns ?? 120) - 1;
-      this.#output.write(`\r${text.slice(0, width).padEnd(width)}`);
-      this.#isLineOpen = true;
-    } else {
-      this.#output.write(`${text}\n`);
-    }
+    this.#show(view.step === view.totalSteps, (now) => this.#text(view, now));
+  }
+
+  /** Shows how many pictures are done, as rarely. */
+  pictures(done: number, total: number): void {
+    this.#firstStep ??= done;
+    const made = done - this.#firstStep + 1;
+    this.#show(done === total, (now) => {
+      const perSecond = (1000 * made) / Math.max(1, now - this.#startMs);
+      const left = duration((1000 * (total - done)) / perSecond);
+      return `${String(done)}/${String(total)} pictures  ${perSecond.toFixed(0)}/s  ${left} left`;
+    });
   }
 
   /** Shows a line that stays. */
@@ -61,6 +60,21 @@ export class Progress {
     if (this.#isLineOpen) this.#output.write('\n');
     this.#isLineOpen = false;
     this.#output.write(`${line}\n`);
+  }
+
+  #show(isLast: boolean, textAt: (now: number) => string): void {
+    const now = this.#now();
+    const every = this.#output.isTTY === true ? renewEveryMs : plainEveryMs;
+    if (!isLast && now - this.#lastShownMs < every) return;
+    this.#lastShownMs = now;
+    const text = textAt(now);
+    if (this.#output.isTTY === true) {
+      const width = (this.#output.columns ?? 120) - 1;
+      this.#output.write(`\r${text.slice(0, width).padEnd(width)}`);
+      this.#isLineOpen = true;
+    } else {
+      this.#output.write(`${text}\n`);
+    }
   }
 
   #text(view: StepView, now: number): string {

@@ -8,7 +8,7 @@ import { DataError } from '../spec/errors.ts';
 import type { FileDataOptions } from './imageFolder.ts';
 import { picturesForStatistics } from './imageFolder.ts';
 import { PictureListBuilder, checkSplits, splitByName } from './pictureList.ts';
-import type { Dataset } from './pictures.ts';
+import type { Dataset, EncodedStore } from './pictures.ts';
 
 interface Line {
   readonly path: string;
@@ -18,7 +18,7 @@ interface Line {
 const maxLineLength = 8192;
 
 /** Reads a list; throws DataError naming the file and the line that is wrong. */
-export async function textList(file: string, { rule, valFraction }: FileDataOptions): Promise<Dataset> {
+export async function textList(file: string, { rule, valFraction }: FileDataOptions): Promise<Dataset<EncodedStore>> {
   const testFile = join(dirname(file), basename(file).replace('train', 'val'));
   const hasTestFile = testFile !== file && existsSync(testFile);
   const files = hasTestFile
