@@ -165,6 +165,25 @@ describe('coordinator prepare', () => {
     expect(tooMany.lastLine).toMatch(/2 of the 8 pictures of the train split cannot be read/);
   });
 
+  test('on a disk that takes no more says so, leaves no half shard, and goes on later', async ({ stage }) => {
+    const from = await pictures(stage, 'pictures', 8, 300);
+    const args = ['prepare', `--from=${from}`, `--out=${stage.path('out')}`, '--shard-size=100', '--short-side=256'];
+    // No file may be larger than 64 KiB.
+    const full = stage.start('bash', [
+      '-c',
+      'ulimit -f 64; exec "$@"',
+      '-',
+      process.execPath,
+      stage.scripts.coordinator,
+      ...args,
+    ]);
+    expect(await full.exit(), full.output).toBe(6);
+    expect(full.lastLine).toMatch(/train-000000\.tar could not be written into .*out/);
+    expect(readdirSync(stage.path('out'))).toEqual(['prepare.json']);
+    const again = stage.start(process.execPath, [stage.scripts.coordinator, ...args]);
+    expect(await again.exit(), again.output).toBe(0);
+  });
+
   test('says what is wrong with a source', async ({ stage }) => {
     const from = stage.path('ILSVRC2012');
     await imageNetFiles(from, 2);

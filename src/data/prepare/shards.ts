@@ -85,9 +85,10 @@ export async function writeShard(path: string, pictures: AsyncIterable<PreparedP
     return whole;
   } catch (error) {
     tar.destroy();
-    await written.catch(() => undefined);
+    // Where the disk has refused, what follows from it may be heard first.
+    const reason: unknown = await written.catch((writing: unknown) => writing);
     await rm(aside, { force: true });
-    throw storageError(path, error);
+    throw storageError(path, isOfFileSystem(reason) ? reason : error);
   }
 }
 
@@ -138,6 +139,10 @@ function plainSums(sums: PixelSums): WholeIndex['sums'] {
 
 /** An error of the file system as a sentence; others as they are. */
 function storageError(path: string, error: unknown): unknown {
-  if (!(error instanceof Error) || !('syscall' in error)) return error;
+  if (!isOfFileSystem(error)) return error;
   return new StorageError(`${basename(path)} could not be written into ${dirname(path)}: ${error.message}`, { cause: error });
+}
+
+function isOfFileSystem(error: unknown): error is Error {
+  return error instanceof Error && 'syscall' in error;
 }
