@@ -16,9 +16,10 @@ import { exportModel } from './commands/export.ts';
 import { importModel } from './commands/import.ts';
 import { plan } from './commands/plan.ts';
 import { predict } from './commands/predict.ts';
+import { prepare } from './commands/prepare.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, evaluate, predict, exportModel, importModel, plan, ablate];
+const commands: readonly Command[] = [start, prepare, evaluate, predict, exportModel, importModel, plan, ablate];
 
 const now = (): number => performance.now();
 

@@ -60,6 +60,17 @@ export class Progress {
     }
   }
 
+  /** Shows how many pictures are done, as rarely. */
+  pictures(done: number, total: number): void {
+    this.#firstStep ??= done;
+    const made = done - this.#firstStep + 1;
+    this.renew(() => {
+      const perSecond = (1000 * made) / Math.max(1, this.#now() - this.#startMs);
+      const left = duration((1000 * (total - done)) / perSecond);
+      return `${String(done)}/${String(total)} pictures  ${perSecond.toFixed(0)}/s  ${left} left`;
+    }, done === total);
+  }
+
   /** What is written next begins a line of its own. */
   endLine(): void {
     if (this.#isLineOpen) this.#output.write('\n');

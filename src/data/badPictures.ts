@@ -13,21 +13,30 @@ export class BadPictures {
   readonly #rule: 'skip' | 'fail';
   readonly #counts: Readonly<Record<SplitName, number>>;
   readonly #log: (line: string) => void;
+  readonly #isReplaced: boolean;
   readonly #found: Readonly<Record<SplitName, Set<number>>> = { train: new Set(), test: new Set() };
 
   constructor(
     rule: 'skip' | 'fail',
-    { counts, log }: { counts: Readonly<Record<SplitName, number>>; log: (line: string) => void },
+    {
+      counts,
+      log,
+      isReplaced = true,
+    }: { counts: Readonly<Record<SplitName, number>>; log: (line: string) => void; isReplaced?: boolean },
   ) {
     this.#rule = rule;
     this.#counts = counts;
     this.#log = log;
+    this.#isReplaced = isReplaced;
   }
 
   /** Takes note of a picture; throws DataError where the rule or the limit says that the run must end. */
   take(split: SplitName, { index, name, reason }: BadPicture): void {
     const text = `${name} cannot be read as a picture: ${reason}`;
-    if (this.#rule === 'fail') throw new DataError(`${text} (--on-bad-image skip puts another one in its place)`);
+    if (this.#rule === 'fail')
+      throw new DataError(
+        `${text} (--on-bad-image skip ${this.#isReplaced ? 'puts another one in its place' : 'leaves it out'})`,
+      );
     const found = this.#found[split];
     if (found.has(index)) return;
     found.add(index);
@@ -38,6 +47,7 @@ export class BadPictures {
       );
     }
     const more = found.size === namedPictures ? '; further ones are counted only' : '';
-    if (found.size <= namedPictures) this.#log(`${text}; the next one stands in for it (${String(found.size)} so far)${more}`);
+    const fate = this.#isReplaced ? 'the next one stands in for it' : 'it is left out';
+    if (found.size <= namedPictures) this.#log(`${text}; ${fate} (${String(found.size)} so far)${more}`);
   }
 }

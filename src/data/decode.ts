@@ -3,6 +3,7 @@
 // Invariant: only these three formats are ever decoded, told by how a file begins, and only up to the limits below.
 
 import sharp from 'sharp';
+import type { OutputInfo, Sharp } from 'sharp';
 
 /** How pictures become squares. */
 export interface DecodeRule {
@@ -34,24 +35,47 @@ function restrict(): void {
 
 /** RGB pixels [size,size,3]; throws BadPictureError where the bytes are no picture, or are damaged in a way that shows. */
 export async function decodePicture(bytes: Uint8Array, { size, cropMode }: DecodeRule): Promise<Uint8Array> {
+  return decoding(bytes, async (picture) => {
+    const { data, info } = await toRgb(picture.resize(size, size, { fit: cropMode === 'center' ? 'cover' : 'fill', kernel }));
+    if (data.length !== size * size * 3) throw new Error(`it decodes to ${String(info.channels)} channels`);
+    return data;
+  });
+}
+
+/** A picture whose shorter side was brought to `shortSide`: RGB pixels [H,W,3] and the JPEG of them; throws as decodePicture does. */
+export async function shortSideJpeg(
+  bytes: Uint8Array,
+  { shortSide, quality }: { shortSide: number; quality: number },
+): Promise<{ pixels: Uint8Array; jpeg: Uint8Array }> {
+  return decoding(bytes, async (picture) => {
+    const { width, height } = await picture.metadata();
+    // A line of a picture would become a very long one.
+    if ((shortSide ** 2 * Math.max(width, height)) / Math.min(width, height) > maxPixels)
+      throw new Error(`${String(width)}x${String(height)} is too long and thin`);
+    const { data, info } = await toRgb(picture.resize(shortSide, shortSide, { fit: 'outside', kernel }));
+    if (info.channels !== 3) throw new Error(`it decodes to ${String(info.channels)} channels`);
+    const raw = { width: info.width, height: info.height, channels: 3 as const };
+    return { pixels: data, jpeg: await sharp(data, { raw }).jpeg({ quality }).toBuffer() };
+  });
+}
+
+const kernel = 'linear';
+
+/** Checks what can be told before decoding, and turns what fails in it into a BadPictureError. */
+async function decoding<T>(bytes: Uint8Array, use: (picture: Sharp) => Promise<T>): Promise<T> {
   restrict();
   if (bytes.length > maxPictureBytes) throw new BadPictureError(`${String(bytes.length)} bytes are too many for a picture`);
   if (!isKnownFormat(bytes)) throw new BadPictureError('neither JPEG nor PNG nor WebP');
   try {
-    const { data, info } = await sharp(bytes, { limitInputPixels: maxPixels, failOn: 'truncated', sequentialRead: true })
-      .autoOrient()
-      .resize(size, size, { fit: cropMode === 'center' ? 'cover' : 'fill', kernel: 'linear' })
-      .toColourspace('srgb')
-      .removeAlpha()
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
-    if (info.channels !== 3 || data.length !== size * size * 3)
-      throw new Error(`it decodes to ${String(info.channels)} channels`);
-    return data;
+    return await use(sharp(bytes, { limitInputPixels: maxPixels, failOn: 'truncated', sequentialRead: true }).autoOrient());
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     throw new BadPictureError(message.replace(/\s*\n\s*/g, ', ').slice(0, 200), { cause: error });
   }
+}
+
+function toRgb(picture: Sharp): Promise<{ data: Buffer; info: OutputInfo }> {
+  return picture.toColourspace('srgb').removeAlpha().raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
 }
 
 function isKnownFormat(bytes: Uint8Array): boolean {

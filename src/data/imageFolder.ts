@@ -7,7 +7,7 @@ import { DataError } from '../spec/errors.ts';
 import type { SplitName } from './batch.ts';
 import type { DecodeRule } from './decode.ts';
 import { PictureListBuilder, checkSplits, splitByName } from './pictureList.ts';
-import type { Dataset } from './pictures.ts';
+import type { Dataset, EncodedStore } from './pictures.ts';
 
 export interface FileDataOptions {
   readonly rule: DecodeRule;
@@ -32,7 +32,7 @@ export async function isImageFolder(folder: string): Promise<boolean> {
 }
 
 /** Lists an image folder; throws DataError naming what is missing. */
-export async function imageFolder(root: string, { rule, valFraction }: FileDataOptions): Promise<Dataset> {
+export async function imageFolder(root: string, { rule, valFraction }: FileDataOptions): Promise<Dataset<EncodedStore>> {
   const names = await subfolders(root);
   const hasTrain = names.includes('train');
   const testFolder = hasTrain ? testFolders.find((name) => names.includes(name)) : undefined;

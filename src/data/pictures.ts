@@ -76,7 +76,7 @@ export function openPictures(store: SplitStore): Pictures {
       },
     };
   }
-  const reader = store.places === undefined ? wholeFiles(store) : partsOfFiles(store, store.places);
+  const reader = openEncoded(store);
   return {
     ...common,
     name: (index) => reader.name(index),
@@ -84,12 +84,19 @@ export function openPictures(store: SplitStore): Pictures {
   };
 }
 
-interface ByteReader {
+/** How the bytes of pictures are got at, not yet decoded. */
+export interface EncodedPictures {
   name(index: number): string;
+  /** Throws DataError where the file is gone, BadPictureError where these cannot be the bytes of a picture. */
   bytes(index: number): Promise<Uint8Array>;
 }
 
-function wholeFiles({ files, fileOf }: EncodedStore): ByteReader {
+/** The files behind a store. */
+export function openEncoded(store: EncodedStore): EncodedPictures {
+  return store.places === undefined ? wholeFiles(store) : partsOfFiles(store, store.places);
+}
+
+function wholeFiles({ files, fileOf }: EncodedStore): EncodedPictures {
   const name = (index: number): string => pathAt(files, atIndex(fileOf, index));
   return {
     name,
@@ -112,7 +119,7 @@ export async function readPictureBytes(path: string): Promise<Uint8Array> {
 function partsOfFiles(
   { files, fileOf }: EncodedStore,
   { offsets, sizes, crcs }: NonNullable<EncodedStore['places']>,
-): ByteReader {
+): EncodedPictures {
   const handles = new Map<number, Promise<FileHandle>>();
   const handleOf = (file: number): Promise<FileHandle> => {
     const opened = handles.get(file) ?? open(pathAt(files, file));

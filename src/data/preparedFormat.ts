@@ -22,7 +22,6 @@ export const preparedDatasetSchema = z.strictObject({
   shortSide: z.int().min(1),
   splits: z.strictObject({ train: split, test: split }),
 });
-export type PreparedDataset = z.infer<typeof preparedDatasetSchema>;
 
 /** The index of `NAME.tar` is `NAME.json`. */
 export function indexFileOf(shard: string): string {
@@ -33,4 +32,3 @@ export const shardIndexSchema = z.looseObject({
   /** Offset and size of each picture's bytes in the shard, its label, and its CRC-32. */
   pictures: z.array(z.tuple([count, count, count, z.int().min(0).max(0xffff_ffff)])),
 });
-export type ShardIndex = z.infer<typeof shardIndexSchema>;

@@ -5,6 +5,13 @@ import type { PixelStatistics } from './batch.ts';
 import { bytesOf } from './pictures.ts';
 import type { PictureStore } from './pictures.ts';
 
+/** Sums as they are kept in a file: of each channel, and of each product of two [C*C]. */
+export interface ExactSums {
+  readonly pixels: number;
+  readonly values: readonly number[];
+  readonly products: readonly number[];
+}
+
 /** Sums over pixels that statistics are made of: of values, and of products of two channels. Exact up to 2^53 / 255^2 pixels, 138 billion. */
 export class PixelSums {
   readonly #channels: number;
@@ -24,6 +31,18 @@ export class PixelSums {
     this.#pixels += pixels.length / channels;
     if (channels === 3) this.#addColours(pixels);
     else this.#addGrey(pixels);
+  }
+
+  /** The sums themselves, all integers. */
+  get exact(): ExactSums {
+    return { pixels: this.#pixels, values: [...this.#values], products: [...this.#products] };
+  }
+
+  /** Takes sums that were taken before, of as many channels. */
+  addExact({ pixels, values, products }: ExactSums): void {
+    this.#pixels += pixels;
+    for (const [i, sum] of values.entries()) this.#values[i] = (this.#values[i] ?? 0) + sum;
+    for (const [i, sum] of products.entries()) this.#products[i] = (this.#products[i] ?? 0) + sum;
   }
 
   get statistics(): PixelStatistics {

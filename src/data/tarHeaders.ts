@@ -2,7 +2,6 @@
 // milliseconds. Knows ustar, GNU long names and pax paths (POSIX.1-2001). Names are keys here, and never become paths.
 // Invariant: every step goes forward by at least one block, whatever a header claims, and no more than the file has is ever read.
 
-import type { FileHandle } from 'node:fs/promises';
 import { DataError } from '../spec/errors.ts';
 
 export interface TarMember {
@@ -12,13 +11,18 @@ export interface TarMember {
   readonly size: number;
 }
 
+/** A file, or what is read like one. */
+interface Readable {
+  read(buffer: Buffer, offset: number, length: number, position: number): Promise<unknown>;
+}
+
 const block = 512;
 /** A long name or a pax header. */
 const maxNameBytes = 64 * 1024;
 
 /** The regular files of an archive that is `length` bytes long from `start`; throws DataError where a header is none. */
 export async function* tarMembers(
-  file: FileHandle,
+  file: Readable,
   { start, length, path }: { start: number; length: number; path: string },
 ): AsyncGenerator<TarMember> {
   const header = Buffer.alloc(block);

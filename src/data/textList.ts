@@ -9,7 +9,7 @@ import { DataError } from '../spec/errors.ts';
 import type { FileDataOptions } from './imageFolder.ts';
 import { picturesForStatistics } from './imageFolder.ts';
 import { PictureListBuilder, checkSplits, splitByName } from './pictureList.ts';
-import type { Dataset } from './pictures.ts';
+import type { Dataset, EncodedStore } from './pictures.ts';
 
 interface Line {
   readonly path: string;
@@ -21,7 +21,7 @@ const maxLineLength = 8192;
 export const listFile = 'train.txt';
 
 /** Reads a list; throws DataError naming the file and the line that is wrong. */
-export async function textList(path: string, { rule, valFraction }: FileDataOptions): Promise<Dataset> {
+export async function textList(path: string, { rule, valFraction }: FileDataOptions): Promise<Dataset<EncodedStore>> {
   const file = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? join(path, listFile) : path;
   const testFile = join(dirname(file), basename(file).replace('train', 'val'));
   const hasTestFile = testFile !== file && existsSync(testFile);
