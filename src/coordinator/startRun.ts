@@ -4,30 +4,24 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
-import { DataError, exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
-import type { NetworkPlan } from '../spec/network.ts';
 import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
 import { parameterCount } from '../spec/layout.ts';
-import { initialScheduleState, totalSteps } from '../spec/schedule.ts';
-import { openSafetensors } from '../formats/safetensors.ts';
-import type { SafetensorsFile } from '../formats/safetensors.ts';
-import { fitWeights } from '../formats/weightsFile.ts';
+import { totalSteps } from '../spec/schedule.ts';
 import { cacheFolder } from '../data/fashionMnist.ts';
 import type { DataSource } from '../data/batch.ts';
 import { openData } from '../data/openData.ts';
 import { fileNames } from './checkpoint.ts';
 import { Checkpoints } from './checkpoints.ts';
-import { drawnState, stateFrom } from './initialState.ts';
-import type { InitialState, TensorSource } from './initialState.ts';
 import type { LocalChoice } from './localChoice.ts';
-import { checkSameClasses, openModel } from './modelSource.ts';
 import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
 import { RunFolder } from './runFolder.ts';
+import { checkSameData, openStart } from './runStart.ts';
 import { train } from './training.ts';
-import type { RunState, TrainingResult } from './training.ts';
+import type { TrainingResult } from './training.ts';
 import { gatherUnlessStopped, openGroup, withWorkplace } from './workplace.ts';
 import type { Workplace } from './workplace.ts';
 
@@ -183,59 +177,6 @@ async function runWithData(
     group.dismiss(exitCodeOf(error), error instanceof Error ? error.message : String(error));
     throw error;
   }
-}
-
-/** What the towers and the run start from, and the files that are read for it. */
-interface RunStart {
-  readonly state: InitialState;
-  readonly from: RunState;
-  close(): Promise<void>;
-}
-
-async function openStart(plan: NetworkPlan, { resume, config, say }: StartOptions & Desk): Promise<RunStart> {
-  const from = { step: 0, schedule: initialScheduleState, skippedBefore: 0 };
-  if (resume !== undefined) return openCheckpoint(plan, resume);
-  if (config.pretrained === undefined) return { state: drawnState, from, close: () => Promise.resolve() };
-  const { weights: file } = await openModel(config.pretrained, say);
-  const { loaded, unused } = fitWeights(file, plan, config.skip);
-  say(
-    `${file.path}: ${String(loaded.size)} tensors loaded${config.skip.length > 0 ? `, ${config.skip.join(', ')} drawn afresh` : ''}`,
-  );
-  if (unused.length > 0) say(`${file.path}: not used: ${unused.slice(0, 10).join(', ')}${unused.length > 10 ? ', ...' : ''}`);
-  return {
-    state: stateFrom(plan, { weights: { names: loaded, read: (name) => file.read(name) } }),
-    from,
-    close: () => file.close(),
-  };
-}
-
-async function openCheckpoint(plan: NetworkPlan, resume: ResumePoint): Promise<RunStart> {
-  const [weights, momentum] = await Promise.all(
-    [fileNames.weights, fileNames.momentum].map((name) => openSafetensors(join(resume.path, name))),
-  );
-  if (weights === undefined || momentum === undefined) throw new Error('a checkpoint has two files');
-  const source = (file: SafetensorsFile): TensorSource => ({
-    names: new Set(file.shapes.keys()),
-    read: (name) => file.read(name),
-  });
-  const { step, schedule, skippedBefore, best } = resume.manifest;
-  return {
-    state: stateFrom(plan, { weights: source(weights), momentum: source(momentum) }),
-    from: { step, schedule, skippedBefore, ...(best === undefined ? {} : { best }) },
-    close: async () => {
-      await Promise.all([weights.close(), momentum.close()]);
-    },
-  };
-}
-
-/** Another set of pictures would be another run. */
-function checkSameData({ manifest, path }: ResumePoint, { counts, classes, name }: DataSource): void {
-  const before = `${String(manifest.data.train)} training and ${String(manifest.data.test)} test pictures`;
-  const now = `${String(counts.train)} training and ${String(counts.test)} test pictures`;
-  // A checkpoint that `import` made has seen no pictures yet.
-  const isImported = manifest.data.train === 0 && manifest.data.test === 0;
-  if (before !== now && !isImported) throw new DataError(`${path} was made with ${before}, but ${name} has ${now}`);
-  checkSameClasses(path, manifest.classes, { name, classes });
 }
 
 function summarise(result: TrainingResult, { folder, progress }: Desk): void {
