@@ -27,7 +27,7 @@ the binding of tfjs-node against it, and builds dist/. Running it again costs un
 
 Options
   --no-build     leave dist/ alone (the checks and the fast tests run from the sources)
-  --test-tools   also fetch Python's readers of our files (numpy, safetensors, onnxruntime), as npm test does
+  --test-tools   also fetch Python's readers of our files (numpy, safetensors, onnxruntime), as npm test and npm run check do
   --help         this text
 
 Environment
