@@ -39,7 +39,9 @@ export const runConfigSchema = z.strictObject({
   onBadImage: z.enum(['skip', 'fail']).default('skip').meta({
     description: 'A picture that cannot be read: put another in its place and count it (at most 1%), or end the run (exit 5)',
   }),
-  limitTrain: count.optional().meta({ description: 'Train on the first N pictures only' }),
+  limitTrain: count
+    .optional()
+    .meta({ description: 'Train on N pictures only: the first ones of data in memory, evenly spread ones of files' }),
   seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).default(1).meta({ description: 'Key of every random choice' }),
 
   epochs: z.number().positive().default(90).meta({ description: 'Passes over the training pictures (paper: about 90)' }),
