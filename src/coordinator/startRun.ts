@@ -180,11 +180,13 @@ async function runWithData(
 }
 
 function summarise(result: TrainingResult, { folder, progress }: Desk): void {
-  const { scores, stepsDone, imagesPerSecond, bytesPerStep } = result;
+  const { scores, stepsHere, imagesPerSecond, bytesPerStep } = result;
   if (scores !== undefined)
     progress.say(`test top-1      ${percent(scores.top1)}  (top-5 ${percent(scores.top5)}, loss ${scores.loss.toFixed(3)})`);
-  progress.say(`speed           ${imagesPerSecond.toFixed(1)} images/s, median of ${String(stepsDone)} steps`);
-  progress.say(`exchanged       ${(bytesPerStep / 1e6).toFixed(2)} MB a step between the towers, both directions together`);
+  if (stepsHere > 0) {
+    progress.say(`speed           ${imagesPerSecond.toFixed(1)} images/s, median of ${String(stepsHere)} steps`);
+    progress.say(`exchanged       ${(bytesPerStep / 1e6).toFixed(2)} MB a step between the towers, both directions together`);
+  }
   progress.say(`model           ${folder.paths.model}`);
   progress.say(`metrics         ${folder.paths.metrics}`);
 }

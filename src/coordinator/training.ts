@@ -38,7 +38,9 @@ export interface TrainingResult {
   /** Of the last evaluation. */
   readonly scores: EvaluationScores | undefined;
   readonly bytesPerStep: number;
+  /** Median over the steps that were done here, which may be none where a run goes on. */
   readonly imagesPerSecond: number;
+  readonly stepsHere: number;
 }
 
 export interface EvaluationScores {
@@ -118,7 +120,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   }
   feeding.abort();
   await checkpoints.finish();
-  return { stepsDone: state.step, scores, bytesPerStep, imagesPerSecond: median(rates) };
+  return { stepsDone: state.step, scores, bytesPerStep, imagesPerSecond: median(rates), stepsHere: rates.length };
 }
 
 /** Whether a checkpoint is due after this step: every --checkpoint-every steps, or every epoch. */

@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { pack } from 'tar-stream';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { DataSource } from '../../src/data/batch.ts';
+import { cifarFolder } from '../../src/data/cifar.ts';
 import { openData } from '../../src/data/openData.ts';
 import type { DataConfig } from '../../src/data/openData.ts';
 import { expandBraces } from '../../src/data/tarShards.ts';
@@ -335,6 +336,25 @@ test('a prepared folder is opened by its indices, and a picture whose bytes have
 });
 
 describe('CIFAR', () => {
+  test('of any bytes is read or refused by name', async () => {
+    const folder = pictureFolder();
+    await put(join(folder, 'fine_label_names.txt'), 'apple\nbaby\n');
+    await put(join(folder, 'train.bin'), Buffer.concat([record([9, 0], [1, 2, 3]), record([8, 1], [4, 5, 6])]));
+    const bytes = fc.oneof(
+      fc.uint8Array({ maxLength: 100 }),
+      fc.tuple(fc.nat(255), fc.nat(3)).map((labels) => record(labels, [1, 2, 3])),
+    );
+    await fc.assert(
+      fc.asyncProperty(bytes, async (content) => {
+        await put(join(folder, 'test.bin'), content);
+        const result = await cifarFolder(folder).catch((error: unknown) => error);
+        if (result instanceof Error) expect(result).toBeInstanceOf(DataError);
+        else expect(content).toHaveLength(3074);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   /** A record: its label bytes, then planes of one value each. */
   const record = (labels: number[], [r, g, b]: Rgb): Buffer =>
     Buffer.concat([Buffer.from(labels), ...[r, g, b].map((value) => Buffer.alloc(1024, value))]);
