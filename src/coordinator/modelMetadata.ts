@@ -1,4 +1,5 @@
-// What an exported model says of itself, and what `import` takes from it: network and recipe, classes, the mean colour.
+// What an exported model says of itself, and what `import` takes from it: network and recipe, classes, the mean colour, the
+// shape of the pictures.
 // Invariant: nothing in it names the machine or the data's place; a file from outside is believed only after it was parsed.
 
 import { z } from 'zod';
@@ -35,6 +36,7 @@ export function modelMetadata({ config, classes, data, step }: Manifest): Record
     classes: JSON.stringify(classes),
     mean: JSON.stringify(data.mean),
     deviation: JSON.stringify(data.deviation),
+    ...(data.picture === undefined ? {} : { picture: JSON.stringify(data.picture) }),
     recipe: JSON.stringify(recipeSchema.parse(config)),
   };
 }
@@ -43,6 +45,7 @@ const knownSchema = z.object({
   classes: z.array(z.string().max(1024)).min(2).max(1_000_000).optional(),
   mean: manifestSchema.shape.data.shape.mean.optional(),
   deviation: manifestSchema.shape.data.shape.deviation.optional(),
+  picture: manifestSchema.shape.data.shape.picture,
   recipe: recipeSchema.optional(),
 });
 

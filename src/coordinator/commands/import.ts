@@ -127,12 +127,13 @@ function coloursOf(
   path: string,
   { mean: given, pixels }: RunConfig,
   known: ReturnType<typeof readModelMetadata>,
-): Pick<Manifest['data'], 'mean' | 'deviation'> {
+): Pick<Manifest['data'], 'mean' | 'deviation' | 'picture'> {
   const mean = given ?? known.mean;
   if (mean === undefined) throw new UsageError(`${path} names no mean colour: add --mean R,G,B, as the network was trained with`);
   if (pixels === 'standardized' && known.deviation === undefined)
     throw new UsageError(`--pixels standardized: ${path} names no deviation of its pixels`);
-  return { mean: [...mean], deviation: known.deviation ?? mean.map(() => 1) };
+  const { picture } = known;
+  return { mean: [...mean], deviation: known.deviation ?? mean.map(() => 1), ...(picture === undefined ? {} : { picture }) };
 }
 
 async function* tensorsOf(plan: NetworkPlan, read: (name: string) => Promise<Float32Array>): AsyncGenerator<NamedTensor> {
