@@ -46,7 +46,10 @@ export function stateFrom(plan: NetworkPlan, sources: Partial<Record<SentBlock['
         let read: { name: string; values: Float32Array } | undefined;
         for (const block of blocksIn(source, tower)) {
           // The two blocks of a crossing follow one another.
-          if (read?.name !== block.mergedName) read = { name: block.mergedName, values: await source.read(block.mergedName) };
+          if (read?.name !== block.mergedName) {
+            read = undefined; // The one before is not needed while the next is read.
+            read = { name: block.mergedName, values: await source.read(block.mergedName) };
+          }
           yield { name: block.name, of, values: splitBlock(block, read.values) };
         }
       }

@@ -65,6 +65,7 @@ export class WorkerGroup {
   readonly #members: Member[] = [];
   readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
   readonly #waits = new Set<Wait>();
+  #stateSent: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
@@ -290,19 +291,29 @@ export class WorkerGroup {
       peerToken: this.#peerToken,
     });
     if (first === 1 && this.#linkAddress !== undefined) this.#sendPeerAddress(this.#linkAddress);
-    this.#sendState(member).catch((error: unknown) => {
+    // One worker after the other: a large tensor is in memory once.
+    this.#stateSent = this.#stateSent.then(() => this.#sendState(member));
+    this.#stateSent.catch((error: unknown) => {
       this.fail(error instanceof Error ? error : new Error(String(error)));
     });
   }
 
-  async #sendState({ workerId, towers: held }: Member): Promise<void> {
-    const { state } = this.#facts;
+  /** Block by block, each when the one before has arrived: a worker answers a ping when it has read what came before it. */
+  async #sendState(member: Member): Promise<void> {
+    const { workerId, towers: held } = member;
+    const { state, config } = this.#facts;
     for (const tower of held) {
       const total = state.blockCount(tower);
       let index = 0;
       for await (const { name, of, values } of state.blocks(tower)) {
         this.#socket.send(workerId, { type: 'weights', step: 0, tower, of, name, index, total }, floatsPayload(values));
         index++;
+        member.answers = false;
+        this.#socket.send(workerId, { type: 'ping', step: 0 });
+        await this.#until(() => member.answers, {
+          ms: 1000 * config.joinTimeout,
+          what: () => `${describe(member)} did not take ${name}`,
+        });
       }
     }
   }
