@@ -21,6 +21,8 @@ export interface CheckpointsOptions {
   readonly plan: NetworkPlan;
   /** Newest ones that are kept. */
   readonly keep: number;
+  /** The one that the run goes on from, where it lies in this folder. */
+  readonly lastStep?: number | undefined;
   readonly say: (line: string) => void;
 }
 
@@ -34,10 +36,11 @@ export class Checkpoints {
 
   constructor(options: CheckpointsOptions) {
     this.#options = options;
+    this.#lastStep = options.lastStep;
     this.#pending = removeUnfinished(options.folder);
   }
 
-  /** Folder of the newest one that was written here. */
+  /** The newest one that is whole. */
   get lastPath(): string | undefined {
     return this.#lastStep === undefined ? undefined : join(this.#options.folder, checkpointName(this.#lastStep));
   }

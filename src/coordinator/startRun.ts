@@ -146,7 +146,13 @@ async function runWithData(
     const saved = step === 0 ? 'nothing was saved' : `the checkpoint of step ${String(step)} is as it was`;
     await gatherUnlessStopped(group, stop, `stopped before training began: ${saved}`);
     await start.close();
-    const checkpoints = new Checkpoints({ folder: folder.paths.checkpoints, plan, keep: config.keep, say });
+    const checkpoints = new Checkpoints({
+      folder: folder.paths.checkpoints,
+      plan,
+      keep: config.keep,
+      lastStep: resume?.inPlace === true ? resume.manifest.step : undefined,
+      say,
+    });
     const result = await train({
       config,
       data,

@@ -74,6 +74,16 @@ describe('checkpoints', () => {
     expect((await newestCheckpoint(folder, () => undefined))?.manifest.step).toBe(5);
   });
 
+  test('that a run goes on from may be the best as well', async () => {
+    const before = checkpointsIn(folder);
+    before.begin(factsAt(7), snapshot(7));
+    await before.finish();
+    const after = new Checkpoints({ folder, plan, keep: 3, lastStep: 7, say: () => undefined });
+    after.markBest(7);
+    await after.finish();
+    expect(readlinkSync(join(folder, 'best'))).toBe('step-00000007');
+  });
+
   test('that cannot be written are said, what the towers send is taken, and the third in a row ends the run', async () => {
     // Where the folder should be there is a file.
     const path = join(folder, 'taken');
