@@ -6,6 +6,7 @@ import { stepsPerEpoch } from '../spec/schedule.ts';
 import { batchPayload } from '../protocol/payloads.ts';
 import type { Batch, DataSource } from '../data/batch.ts';
 import { createSampler } from '../data/sampler.ts';
+import { beginAhead } from './ahead.ts';
 import type { WorkerGroup } from './workerGroup.ts';
 
 /** One batch of the run. */
@@ -67,26 +68,20 @@ export async function feed(
   items: Iterable<WorkItem>,
   { data, group, signal }: { data: DataSource; group: WorkerGroup; signal: AbortSignal },
 ): Promise<void> {
-  const ahead: { item: WorkItem; batch: Promise<Batch> }[] = [];
-  const iterator = items[Symbol.iterator]();
-  for (;;) {
-    while (ahead.length < loadAhead) {
-      const next = iterator.next();
-      if (next.done === true) break;
-      const item = next.value;
-      const batch = data.load({ split: item.kind === 'train' ? 'train' : 'test', epoch: item.epoch, indices: item.indices });
-      // Awaited below; a failure until then is not unhandled.
-      batch.catch(() => undefined);
-      ahead.push({ item, batch });
-    }
-    const first = ahead.shift();
-    if (first === undefined) return;
-    const batch = await first.batch;
+  const loads = loadsOf(items, data);
+  for await (const { item, batch } of beginAhead(loads, loadAhead - 1)) {
     await group.takeCredit();
     signal.throwIfAborted();
-    const { kind, step, epoch, index } = first.item;
+    const { kind, step, epoch, index } = item;
     const { labels, shape } = batch;
     const header = { kind, step, epoch, index, count: labels.length, ...shape, hasColour: batch.colour !== undefined } as const;
     group.broadcast({ type: 'batch', ...header }, batchPayload(batch));
+  }
+}
+
+function* loadsOf(items: Iterable<WorkItem>, data: DataSource): Generator<() => Promise<{ item: WorkItem; batch: Batch }>> {
+  for (const item of items) {
+    const { kind, epoch, indices } = item;
+    yield async () => ({ item, batch: await data.load({ split: kind === 'train' ? 'train' : 'test', epoch, indices }) });
   }
 }

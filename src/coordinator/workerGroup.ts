@@ -1,6 +1,5 @@
 // The workers of a run as the coordinator sees them: who holds which tower, what they have said, and what is still missing.
-// Invariant: every wait ends: with what was waited for, with the first reason that the run cannot go on, or at its deadline, and the
-// error names the tower, the step and the last thing heard of it.
+// Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it.
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,6 +14,7 @@ import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/mes
 import { floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
 import type { PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
+import { Waits } from './waits.ts';
 
 /** What the workers are told when they join. */
 export interface RunFacts {
@@ -44,12 +44,6 @@ interface Member {
 type Kind = ToCoordinator['type'];
 type Heard<K extends Kind> = Message<Extract<ToCoordinator, { type: K }>>;
 
-interface Wait {
-  readonly isOver: () => boolean;
-  readonly resolve: () => void;
-  readonly reject: (reason: Error) => void;
-}
-
 /** How long a broken link may wait for the message that explains it. */
 const explanationMs = 1500;
 /** How long a worker may take to show that it is alive once the others have waited too long. */
@@ -64,9 +58,8 @@ export class WorkerGroup {
   readonly #peerToken = randomUUID();
   readonly #members: Member[] = [];
   readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
-  readonly #waits = new Set<Wait>();
+  readonly #waits = new Waits();
   #stateSent: Promise<void> = Promise.resolve();
-  #failure: Error | undefined;
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
@@ -78,7 +71,7 @@ export class WorkerGroup {
   /** Waits until both towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
   async gather(): Promise<void> {
     const { joinTimeout } = this.#facts.config;
-    await this.#until(() => this.#missingTowers().length === 0 && this.#members.every((member) => member.isReady), {
+    await this.#waits.until(() => this.#missingTowers().length === 0 && this.#members.every((member) => member.isReady), {
       ms: 1000 * joinTimeout,
       what: () => {
         const missing = this.#missingTowers();
@@ -97,7 +90,7 @@ export class WorkerGroup {
 
   /** Waits until every worker takes another batch, and counts it as taken. */
   async takeCredit(): Promise<void> {
-    await this.#until(() => this.#members.every((member) => member.credit > 0));
+    await this.#waits.until(() => this.#members.every((member) => member.credit > 0));
     for (const member of this.#members) member.credit--;
   }
 
@@ -108,9 +101,9 @@ export class WorkerGroup {
     index = 0,
   ): Promise<Heard<K>[]> {
     const key = heardKey(kind, step, index);
-    await this.#until(() => this.#heard.get(key)?.size === towers.length, {
+    await this.#waits.until(() => this.#heard.get(key)?.size === towers.length, {
       ms: 1000 * this.#facts.config.stepTimeout,
-      whileTraining: true,
+      ask: () => this.#ask(),
       what: () => `step ${String(step)}: no '${kind}' from ${this.#describeSilent(key)}`,
     });
     return this.#takeHeard<K>(key);
@@ -135,9 +128,9 @@ export class WorkerGroup {
   /** The probabilities of a `predict` batch [count,classes], which tower 0 sends; waits `ms` at most. */
   async collectPredictions(index: number, ms: number): Promise<Float32Array> {
     const key = heardKey('predictions', 0, index);
-    await this.#until(() => this.#heard.has(key), {
+    await this.#waits.until(() => this.#heard.has(key), {
       ms,
-      whileTraining: true,
+      ask: () => this.#ask(),
       what: () => `batch ${String(index)}: no 'predictions' from ${this.#describeSilent(key)}`,
     });
     const [{ header, payload }] = this.#takeHeard<'predictions'>(key) as [Heard<'predictions'>];
@@ -145,20 +138,13 @@ export class WorkerGroup {
   }
 
   /** Waits for something that no worker has a part in; rejects as soon as the run cannot go on. */
-  async during<T>(work: Promise<T>): Promise<T> {
-    if (this.#failure !== undefined) throw this.#failure;
-    return new Promise<T>((resolve, reject) => {
-      const wait: Wait = { isOver: () => false, resolve: () => undefined, reject };
-      this.#waits.add(wait);
-      void work.then(resolve, reject).finally(() => this.#waits.delete(wait));
-    });
+  during<T>(work: Promise<T>): Promise<T> {
+    return this.#waits.during(work);
   }
 
   /** The run cannot go on: every wait ends, now and later, with the first reason. */
   fail(reason: Error): void {
-    this.#failure ??= reason;
-    for (const wait of this.#waits) wait.reject(this.#failure);
-    this.#waits.clear();
+    this.#waits.fail(reason);
   }
 
   /** The run cannot go on, for the process of these towers has ended: the error is completed by what was last heard of it. */
@@ -183,11 +169,7 @@ export class WorkerGroup {
     for await (const event of this.#socket.events) {
       if (event.kind === 'lost') this.#lose(event.workerId, event.error);
       else this.#take(event.workerId, event.message);
-      for (const wait of this.#waits) {
-        if (!wait.isOver()) continue;
-        this.#waits.delete(wait);
-        wait.resolve();
-      }
+      this.#waits.check();
     }
   }
 
@@ -310,7 +292,7 @@ export class WorkerGroup {
         index++;
         member.answers = false;
         this.#socket.send(workerId, { type: 'ping', step: 0 });
-        await this.#until(() => member.answers, {
+        await this.#waits.until(() => member.answers, {
           ms: 1000 * config.joinTimeout,
           what: () => `${describe(member)} did not take ${name}`,
         });
@@ -362,31 +344,6 @@ export class WorkerGroup {
     for (const member of this.#members) member.answers = false;
     this.broadcast({ type: 'ping', step: 0 });
     await sleep(answerMs);
-  }
-
-  /** Waits for a condition that only a message can change; `what` says what is missing at the deadline, once all have been asked. */
-  async #until(
-    isOver: () => boolean,
-    deadline?: { readonly ms: number; readonly what: () => string; readonly whileTraining?: boolean },
-  ): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure;
-    if (isOver()) return;
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const wait: Wait = { isOver, resolve, reject };
-        this.#waits.add(wait);
-        if (deadline === undefined) return;
-        timer = setTimeout(() => {
-          void (deadline.whileTraining === true ? this.#ask() : Promise.resolve()).then(() => {
-            this.#waits.delete(wait);
-            reject(new PeerLostError(`${deadline.what()}, after waiting ${(deadline.ms / 1000).toFixed(0)} s`));
-          });
-        }, deadline.ms);
-      });
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 
