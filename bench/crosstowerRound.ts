@@ -3,7 +3,7 @@
 // would miss (they are given up after 10 s), and the spread between rounds then holds what differs from one start to the next.
 // The run is ended by force after its last measured step: neither an evaluation nor a saved model belongs to what is measured.
 
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -37,9 +37,10 @@ const stepSchema = z.object({
       }),
     )
     .min(1),
+  liveTensors: z.array(z.int()).min(1),
 });
 const recordSchema = z.union([stepSchema, z.object({ kind: z.literal('eval') })]);
-type StepRecord = z.infer<typeof stepSchema>;
+export type StepRecord = z.infer<typeof stepSchema>;
 
 /** The measured steps of one run. */
 export interface CrosstowerRound {
@@ -157,8 +158,9 @@ function countLines(path: string): number {
   return size === 0 ? 0 : readFileSync(path, 'utf8').split('\n').length - 1;
 }
 
-/** The steps that metrics.jsonl tells of. */
+/** The steps that metrics.jsonl tells of; none while it is not there. */
 export function readSteps(path: string): StepRecord[] {
+  if (!existsSync(path)) return [];
   const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
   return lines.map((line) => recordSchema.parse(JSON.parse(line))).filter((record) => record.kind === 'step');
 }

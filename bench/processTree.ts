@@ -8,8 +8,10 @@ export interface ProcessUsage {
   readonly pid: number;
   /** Page faults since its start that needed no disk. */
   readonly minorFaults: number;
-  /** The most physical memory it has held. */
+  /** Physical memory: now, and the most it has held. */
+  readonly memoryBytes: number;
   readonly peakMemoryBytes: number;
+  readonly openFiles: number;
 }
 
 interface Stat {
@@ -60,11 +62,24 @@ export function isRunning(pid: number): boolean {
   return stat !== undefined && stat.state !== 'Z' && stat.state !== 'X';
 }
 
-function usageOf(pid: number): ProcessUsage | undefined {
+/** What a process has used; nothing where it is gone, or is another user's. */
+export function usageOf(pid: number): ProcessUsage | undefined {
   const stat = readStat(pid);
-  const peakMemoryBytes = parseStatusBytes(readProc(`${pid}/status`) ?? '', 'VmHWM');
-  if (stat === undefined || peakMemoryBytes === undefined) return undefined;
-  return { pid, minorFaults: stat.minorFaults, peakMemoryBytes };
+  const status = readProc(`${pid}/status`) ?? '';
+  const memoryBytes = parseStatusBytes(status, 'VmRSS');
+  const peakMemoryBytes = parseStatusBytes(status, 'VmHWM');
+  const openFiles = countFiles(pid);
+  if (stat === undefined || memoryBytes === undefined || peakMemoryBytes === undefined || openFiles === undefined)
+    return undefined;
+  return { pid, minorFaults: stat.minorFaults, memoryBytes, peakMemoryBytes, openFiles };
+}
+
+function countFiles(pid: number): number | undefined {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return undefined;
+  }
 }
 
 function readStat(pid: number): Stat | undefined {

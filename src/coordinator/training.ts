@@ -181,6 +181,7 @@ function stepRecord(
     imagesPerSecond: count / seconds,
     bytesExchanged: done.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
     ms: done.map((header) => header.ms),
+    liveTensors: done.map((header) => header.liveTensors),
   };
 }
 

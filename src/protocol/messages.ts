@@ -94,7 +94,15 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     ms: milliseconds,
   }),
   /** The decision on a step has been carried out. */
-  z.strictObject({ ...envelope, type: z.literal('stepDone'), tower, ms: stepMs, bytesSent: count }),
+  z.strictObject({
+    ...envelope,
+    type: z.literal('stepDone'),
+    tower,
+    ms: stepMs,
+    bytesSent: count,
+    /** In the worker's process: the same after every step, or something leaks. */
+    liveTensors: count,
+  }),
   /**
    * Follows `stepDone` where the batch asked for it; the payload is `traceEventsSchema` as JSON. The two times, by the worker's clock, are
    * those of the decision's arrival and of `stepDone`: with the coordinator's own they align the clocks.

@@ -12,7 +12,7 @@ import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
 import type { PictureRule } from '../tower/pictures.ts';
 import type { Tower } from '../tower/tower.ts';
-import { dispose, uploadInt32 } from '../tower/tensorflow.ts';
+import { dispose, liveTensors, uploadInt32 } from '../tower/tensorflow.ts';
 import type { Tensor } from '../tower/tensorflow.ts';
 import type { UpdateRates } from '../tower/updateRule.ts';
 import type { Inbox, Received } from './inbox.ts';
@@ -110,6 +110,7 @@ export async function trainingStep(
       tower: seat.tower.index,
       ms: { dataWait: dataWaitMs, compute, exchangeWait, sync: syncMs, update: updateMs },
       bytesSent: seat.bytesSent() - at(sentBefore, i),
+      liveTensors: liveTensors(),
     });
   });
   if (!header.traced) return;

@@ -28,6 +28,9 @@ describe('/proc', () => {
     const [leaf] = leafUsage(shell.pid!);
     expect(leaf?.pid).toBe(descendants(shell.pid!)[1]);
     expect(leaf?.peakMemoryBytes).toBeGreaterThan(0);
+    expect(leaf?.memoryBytes).toBeLessThanOrEqual(leaf?.peakMemoryBytes ?? 0);
+    // Its standard input, output and error, at least.
+    expect(leaf?.openFiles).toBeGreaterThanOrEqual(3);
   });
 
   test('this process runs; a number that nobody has does not', () => {

@@ -42,7 +42,7 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
       } else if (header.type === 'decision') {
         await onDecision(header.step);
         const ms = { dataWait: 0, compute: 1, exchangeWait: 0, sync: 0, update: 0 };
-        socket.send({ type: 'stepDone', step: header.step, tower, ms, bytesSent: 0 });
+        socket.send({ type: 'stepDone', step: header.step, tower, ms, bytesSent: 0, liveTensors: 0 });
         report(header.step + 1);
       } else if (header.type === 'sendBlock') {
         sendBlock(header.step, header.index);

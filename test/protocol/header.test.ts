@@ -38,6 +38,7 @@ describe('a header', () => {
         type: 'stepDone',
         tower: 0,
         bytesSent: 2 ** 40,
+        liveTensors: 100,
         ms: { dataWait: 0, compute: 1, exchangeWait: 2, sync: 3, update: 4 },
       },
     ];
