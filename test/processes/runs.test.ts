@@ -47,6 +47,28 @@ describe('a run of two epochs', () => {
     expect(readFileSync(stage.path('run/logs/worker-both.log'), 'utf8')).toContain('worker: assigned tower both');
   });
 
+  test('traced and profiled, is the same run, with a trace to look at and a table', async ({ stage }) => {
+    const trace = stage.path('trace.json');
+    const coordinator = stage.coordinator({ ...twoEpochs, local: 'cpu', threads: 1, trace, profile: 2 });
+    expect(await coordinator.exit()).toBe(0);
+    expect(stage.modelHash()).toBe(model);
+
+    const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8')) as { traceEvents: Record<string, unknown>[] };
+    const spans = traceEvents.filter(({ ph }) => ph === 'X') as { pid: number; name: string; ts: number; dur: number }[];
+    for (const pid of [1, 2]) {
+      const steps = spans.filter((span) => span.pid === pid && span.name.startsWith('step '));
+      expect(steps.map(({ name }) => name)).toEqual(['step 11', 'step 12']);
+      const inside = spans.filter((span) => span.pid === pid && span.name === 'conv3 forward');
+      expect(inside).toHaveLength(2);
+      inside.forEach(({ ts, dur }, i) => {
+        expect(ts).toBeGreaterThanOrEqual(steps[i]?.ts ?? Infinity);
+        expect(ts + dur).toBeLessThanOrEqual((steps[i]?.ts ?? 0) + (steps[i]?.dur ?? 0));
+      });
+    }
+    expect(spans.some(({ pid, name }) => pid === 0 && name.startsWith('load batch'))).toBe(true);
+    for (const layer of ['conv1', 'conv5', 'fc8', 'wait for the other tower']) expect(coordinator.output).toContain(layer);
+  });
+
   test('records its config, every step and every evaluation, and says where', async ({ stage }) => {
     const coordinator = stage.coordinator({ ...twoEpochs, local: 'cpu', threads: 1 });
     expect(await coordinator.exit()).toBe(0);
