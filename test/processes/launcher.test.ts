@@ -46,7 +46,17 @@ describe('cluster-launch.sh local', () => {
     expect(await launcher.exit(soonMs)).toBe(5);
     expect(launcher.output).toMatch(/^coordinator \| coordinator: there is no data /m);
     expect(launcher.output).toContain('cluster-launch: coordinator failed with exit code 5; stopping the others');
+    expect(launcher.lastLine).toMatch(/^cluster-launch: coordinator failed: coordinator: there is no data /);
     await stage.expectEmpty();
+  });
+
+  test('shows the error of the worker that failed first last, whatever the others say of it', async ({ stage }) => {
+    const launcher = launch(stage, { steps: endless });
+    await stage.reached(3);
+    await stage.signalRealWorker(1, 'SIGKILL');
+    expect(await launcher.exit(soonMs)).toBe(3);
+    expect(launcher.output).toMatch(/^coordinator \| coordinator: .*tower 1/m);
+    expect(launcher.lastLine).toMatch(/^cluster-launch: tower 1 failed: worker: its process was killed by SIGKILL/);
   });
 
   test('ends its processes when it is killed itself', async ({ stage }) => {
