@@ -4,9 +4,10 @@
 
 import { launchHelp } from './launch/help.mjs';
 import { launchLocal } from './launch/local.mjs';
+import { launchSsh } from './launch/ssh.mjs';
 import { LaunchError, say } from './launch/report.mjs';
 
-const places = { local: launchLocal };
+const places = { local: launchLocal, ssh: launchSsh };
 
 async function main([place, ...args]) {
   if (place === '--help' || place === '-h' || args.some((arg, i) => arg === '--help' && !args.slice(0, i).includes('--'))) {

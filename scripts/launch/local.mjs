@@ -1,6 +1,6 @@
 // `cluster-launch.sh local`: the coordinator and its workers on this machine.
 
-import { checkBuilt, commandIn, freePort, gpuCount, projectFolder } from './machine.mjs';
+import { checkBuilt, freePort, gpuCount, projectFolder } from './machine.mjs';
 import { pairCount, readOptions, wholeNumber, workerName } from './options.mjs';
 import { runParty, supervised } from './party.mjs';
 import { LaunchError } from './report.mjs';
@@ -27,11 +27,11 @@ export async function launchLocal(args) {
     {
       name: 'coordinator',
       coordinator: true,
-      command: supervised(commandIn(projectFolder, 'coordinator'), ['start', '--bind', address, ...startFlags]),
+      command: supervised(projectFolder, 'coordinator', ['start', '--bind', address, ...startFlags]),
     },
     ...devices.map((device, index) => ({
       name: workerName(index, pairs),
-      command: supervised(commandIn(projectFolder, 'worker'), [
+      command: supervised(projectFolder, 'worker', [
         ...['--coordinator', address, '--tower', `${index % 2}`, device],
         ...(device === '--cpu' && threads !== undefined ? ['--threads', `${threads}`] : []),
       ]),

@@ -1,13 +1,16 @@
 // The processes of one run, wherever they are: their output line by line behind the name of who says it, one stop for all, and one exit
 // code. Invariant: when one fails, all end; the one whose own words explain it has the last word, and its exit code is the launcher's.
+// A worker that is lost is started again for as long as the coordinator stays, whose decision it is how often a run goes on without one.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { commandIn } from './machine.mjs';
 import { say } from './report.mjs';
 
 /** After a failure: time for the others to say what they lost. */
 const lastWordsMs = 2_000;
+/** After a worker is lost: time for the coordinator to say that it gives up. */
+const restartMs = 1_000;
 /** After the coordinator's good end: time for the workers to end as well. */
 const farewellMs = 15_000;
 /** After SIGTERM: time to finish the step and write the state. */
@@ -17,17 +20,22 @@ const oneRequestMs = 100;
 
 /** A process or a connection is gone (docs/adr/0006-exit-codes.md): mostly the consequence of another failure. */
 const peerLost = 3;
-/** What ssh exits with when it could not connect, or lost its connection. */
-const sshFailed = 255;
+/** What ssh (could not connect, or lost its connection) and a shell (no such command) exit with. */
+const notOurs = new Map([
+  [255, peerLost],
+  [127, 2],
+  [126, 2],
+]);
 
-/** The command that runs a program under supervise.mjs, here. */
-export function supervised(program, args) {
-  return [process.execPath, fileURLToPath(new URL('supervise.mjs', import.meta.url)), program, ...args];
+/** The words that run a program under the supervise.mjs of a checkout; with `secretKey` it waits for a key first. */
+export function supervised(folder, command, args, { node = process.execPath, secretKey = false } = {}) {
+  const flags = secretKey ? ['--secret-key'] : [];
+  return [node, `${folder}/scripts/launch/supervise.mjs`, ...flags, commandIn(folder, command), ...args];
 }
 
 /**
  * Runs processes until all have ended, and returns the exit code.
- * @param members `{ name, command, coordinator? }`; each command must end up in a supervise.mjs, whose rope its input is
+ * @param members `{ name, command, coordinator?, secretKey? }`; each command ends up in a supervise.mjs, whose rope its input is
  */
 export function runParty(members) {
   return new Promise((resolve) => new Party(members, resolve));
@@ -36,6 +44,9 @@ export function runParty(members) {
 class Party {
   #running = new Set();
   #failures = [];
+  /** Everybody is expected to end: the coordinator has, or one has failed, or a stop was asked for. */
+  #isEnding = false;
+  /** Everybody has been told to. */
   #isStopping = false;
   #stopRequestedMs;
   #timer;
@@ -48,41 +59,68 @@ class Party {
     for (const member of members) this.#start(member);
   }
 
-  #start({ name, command: [program, ...args], coordinator = false }) {
+  #start(recipe) {
+    const { name, command, coordinator = false, secretKey } = recipe;
+    const [program, ...args] = command;
     // Detached: out of reach of Ctrl-C, which the launcher passes on.
     const child = spawn(program, args, { detached: true, stdio: ['pipe', 'pipe', 'pipe'] });
-    const member = { name, coordinator, child, ownWords: undefined };
+    const member = { recipe, name, coordinator, child, ownWords: undefined, lastError: undefined };
     this.#running.add(member);
     child.stdin.on('error', () => undefined); // It has ended meanwhile.
+    if (secretKey !== undefined) child.stdin.write(`${secretKey}\n`);
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on('line', (line) => {
         process.stdout.write(`${name} | ${line}\n`);
+        if (stream === child.stdout || line.trim() === '') return;
         // A command says on standard error what went wrong with itself, and on standard output what it was told of others.
-        if (stream === child.stderr && line.trim() !== '') member.ownWords = line;
+        if (/^(coordinator|worker): /.test(line)) member.ownWords = line;
+        member.lastError = line;
       });
     }
     child.on('error', (error) => {
       member.ownWords = `${program} could not be started: ${error.message}`;
       this.#noteEnd(member, 2);
     });
-    child.on('close', (code) => this.#noteEnd(member, code === sshFailed ? peerLost : (code ?? 1)));
+    child.on('close', (code) => this.#noteEnd(member, code ?? 1));
   }
 
-  #noteEnd(member, code) {
+  #noteEnd(member, endCode) {
     if (!this.#running.delete(member)) return;
+    const { name, coordinator } = member;
+    const code = notOurs.get(endCode) ?? endCode;
+    const isLost = !coordinator && (code === peerLost || code > 128);
     if (code !== 0) {
-      if (code > 128) member.ownWords ??= `killed by signal ${code - 128}`;
+      // The command was never reached, or had no time for words.
+      if (notOurs.has(endCode)) member.ownWords ??= member.lastError;
+      else if (code > 128) member.ownWords ??= `killed by signal ${code - 128}`;
       this.#failures.push({ ...member, code, wasStopped: this.#isStopping });
-      if (this.#stopRequestedMs !== undefined) {
-        say(`${member.name} stopped with exit code ${code}`);
-      } else if (this.#failures.length === 1) {
-        say(`${member.name} failed with exit code ${code}; stopping the others`);
-        this.#after(lastWordsMs, () => this.#stopAll());
-      }
-    } else if (member.coordinator && this.#failures.length === 0 && this.#stopRequestedMs === undefined) {
+    }
+    if (this.#isEnding) {
+      if (code !== 0) say(`${name} stopped with exit code ${code}`);
+    } else if (isLost && this.#coordinatorRuns) {
+      say(`${name} is lost (exit code ${code})`);
+      setTimeout(() => this.#restart(member), restartMs).unref();
+    } else if (code !== 0) {
+      this.#isEnding = true;
+      say(`${name} failed with exit code ${code}; stopping the others`);
+      this.#after(lastWordsMs, () => this.#stopAll());
+    } else if (coordinator) {
+      this.#isEnding = true;
+      this.#failures = []; // Whoever was lost at last was not needed any more.
       this.#after(farewellMs, () => this.#giveUpOnWorkers());
     }
     if (this.#running.size === 0) this.#end();
+  }
+
+  get #coordinatorRuns() {
+    return [...this.#running].some(({ coordinator }) => coordinator);
+  }
+
+  #restart({ child, recipe }) {
+    if (this.#isEnding) return;
+    this.#failures = this.#failures.filter((failure) => failure.child !== child);
+    say(`starting ${recipe.name} again`);
+    this.#start(recipe);
   }
 
   #end() {
@@ -97,6 +135,7 @@ class Party {
     const nowMs = performance.now();
     if (this.#stopRequestedMs === undefined) {
       this.#stopRequestedMs = nowMs;
+      this.#isEnding = true;
       say('stopping: every process finishes its step (once more to end them at once)');
       this.#stopAll();
     } else if (nowMs - this.#stopRequestedMs > oneRequestMs) {

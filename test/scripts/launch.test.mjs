@@ -1,6 +1,8 @@
 // The parts of the launcher that decide: who is blamed, what its command line means.
 
 import { describe, expect, test } from 'vitest';
+import { parseHosts, problemsOf } from '../../scripts/launch/host.mjs';
+import { checkKeyChoice, chooseNames } from '../../scripts/launch/keys.mjs';
 import { deviceFlags } from '../../scripts/launch/local.mjs';
 import { pairCount, readOptions, workerName } from '../../scripts/launch/options.mjs';
 import { blame } from '../../scripts/launch/party.mjs';
@@ -105,5 +107,72 @@ describe('the command line', () => {
   test('names the workers of several pairs by pair and tower', () => {
     expect([0, 1].map((index) => workerName(index, 1))).toEqual(['tower 0', 'tower 1']);
     expect([0, 3].map((index) => workerName(index, 2))).toEqual(['pair 0 tower 0', 'pair 1 tower 1']);
+  });
+});
+
+describe('the hosts', () => {
+  test('are named with what each computes on', () => {
+    expect(parseHosts('nodeA:0,me@nodeB:cpu', 2)).toEqual([
+      { host: 'nodeA', device: '0' },
+      { host: 'me@nodeB', device: 'cpu' },
+    ]);
+  });
+
+  test.each([
+    [undefined, 2],
+    ['nodeA:0', 2],
+    ['nodeA:0,nodeB', 2],
+    ['nodeA:0,nodeB:one', 2],
+    ['nodeA:0,-oProxyCommand=x:0', 2], // Not an option for ssh.
+    ['nodeA:0,nodeB:0', 4],
+  ])('%j for %i workers is refused', (text, workers) => {
+    expect(() => parseHosts(text, workers)).toThrow(`--hosts is ${workers} hosts with a GPU number or cpu each`);
+  });
+
+  const good = 'folder=yes\nnode=v22.12.0\ncrosstower=1.0.0\ngpus=2\n';
+  test.each([
+    [good, ['0', '1'], []],
+    [good, ['cpu', 'cpu'], []],
+    ['', ['cpu'], [/^nodeA has no folder \/opt\/crosstower/]],
+    [good.replace('v22.12.0', ''), ['cpu'], [/^nodeA has no node on the PATH of a command over ssh/]],
+    [good.replace('v22', 'v23'), ['cpu'], [/^nodeA has Node 23.12.0, and 20 or 22 is needed$/]],
+    [good.replace('1.0.0', ''), ['cpu'], [/^nodeA: the commands are not built in \/opt\/crosstower: npm run setup$/]],
+    [good.replace('1.0.0', '0.9.0'), ['cpu'], [/^nodeA has crosstower 0.9.0, and this machine 1.0.0/]],
+    [good, ['1', '2'], [/^nodeA has no GPU 2: nvidia-smi lists 2 there$/]],
+    [good.replace('1.0.0', '0.9.0'), ['7'], [/0.9.0/, /no GPU 7/]],
+  ])('that say %j, for %j: %j', (said, devices, sentences) => {
+    const problems = problemsOf({ host: 'nodeA', devices, folder: '/opt/crosstower', version: '1.0.0', said });
+    expect(problems).toEqual(sentences.map((sentence) => expect.stringMatching(sentence)));
+  });
+});
+
+describe('who may join', () => {
+  test.each([
+    [{}, '127.0.0.1'],
+    [{}, '::1'],
+    [{ keys: 'keys' }, '10.0.0.5'],
+    [{ insecure: true }, 'node1'],
+  ])('%j at %s is settled', (choice, host) => {
+    expect(() => checkKeyChoice(choice, host)).not.toThrow();
+  });
+
+  test.each([
+    [{}, '10.0.0.5', /at 10\.0\.0\.5: give --keys DIR .* or --insecure/],
+    [{}, undefined, /over the network: give --keys DIR/],
+    [{}, '127.evil.example', /give --keys DIR/],
+    [{ keys: 'keys', insecure: true }, '127.0.0.1', /exclude each other/],
+  ])('%j at %s is not', (choice, host, message) => {
+    expect(() => checkKeyChoice(choice, host)).toThrow(message);
+  });
+
+  test.each([
+    ['# KEY NAME [TOWER]\nk tower0 0\nk tower1 1\n', 2, ['tower0', 'tower1']],
+    ['k b 1\nk a 0\n', 2, ['a', 'b']],
+    ['k any\nk b 0\n', 2, ['b', 'any']],
+    ['k a\nk b\nk c\nk d\n', 4, ['a', 'b', 'c', 'd']],
+    ['k a 0\nk b 0\n', 2, undefined],
+    ['k a\n', 2, undefined],
+  ])('of the list %j, %i workers take %j', (list, workers, names) => {
+    expect(chooseNames(list, workers)).toEqual(names);
   });
 });
