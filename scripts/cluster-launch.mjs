@@ -4,10 +4,11 @@
 
 import { launchHelp } from './launch/help.mjs';
 import { launchLocal } from './launch/local.mjs';
+import { launchSlurm } from './launch/slurm.mjs';
 import { launchSsh } from './launch/ssh.mjs';
 import { LaunchError, say } from './launch/report.mjs';
 
-const places = { local: launchLocal, ssh: launchSsh };
+const places = { local: launchLocal, slurm: launchSlurm, ssh: launchSsh };
 
 async function main([place, ...args]) {
   if (place === '--help' || place === '-h' || args.some((arg, i) => arg === '--help' && !args.slice(0, i).includes('--'))) {

@@ -1,6 +1,6 @@
 // The text of `scripts/cluster-launch.sh --help`; docs/launching.md says more.
 
-export const launchHelp = `scripts/cluster-launch.sh local|ssh [options] -- [flags of \`coordinator start\`]
+export const launchHelp = `scripts/cluster-launch.sh local|ssh|slurm [options] -- [flags of \`coordinator start\`]
 
 Starts a coordinator and its workers, two for each pair of towers, and stays until the run is over.
 
@@ -19,6 +19,16 @@ ssh: the coordinator here, workers on hosts that have this checkout, set up, in 
   --threads N         CPU threads of each worker on a CPU
   --ssh-config FILE   ssh's configuration (default: yours)
 
+slurm: a batch job, in which the coordinator and the workers are tasks; it goes on after its time limit, until the run is done
+  --time T            the job's time limit, as sbatch takes it (default: 1:00:00)
+  --save-before S     seconds before the limit at which the run is saved and the job queued again (default: 120)
+  --nodes N           nodes for the workers (default: as Slurm finds them)
+  --cpu, --threads N  towers on CPUs, N threads each (default: a GPU each)
+  --sbatch OPTION     one more option of sbatch, such as --partition=gpu; as often as you like
+  --address A         where workers reach the coordinator (default: the first node's address; 127.0.0.1 with --nodes 1)
+  --keys DIR          keys made by \`coordinator keygen\`, on a file system that all nodes see; or --insecure, as with ssh
+  --dry-run           print the batch script and submit nothing
+
 Everything after the -- goes to \`coordinator start\` as it stands: npx coordinator start --help
 With --replicas R there, R pairs of workers are started: --gpus takes 2R numbers, a pair's towers side by side.
 
@@ -27,6 +37,7 @@ Examples
   scripts/cluster-launch.sh local --cpu --threads 1 -- --network tiny --data synthetic --steps 20
   scripts/cluster-launch.sh local --gpus 2,3 --port 7000 -- --config run.yaml
   scripts/cluster-launch.sh ssh --hosts nodeA:0,nodeB:0 --bind tcp://10.0.0.5:5570 --keys keys -- --config run.yaml
+  scripts/cluster-launch.sh slurm --time 4:00:00 --sbatch --partition=gpu --keys keys -- --data /data/imagenet
 
 Ctrl-C (or SIGTERM) asks every process to stop after the step it is in; a second one, or ten seconds, ends them at once.
 The exit code is 0 when all ended well, else that of the process that failed first (or stopped early).

@@ -5,6 +5,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LaunchError } from './report.mjs';
+import { quoted } from './shell.mjs';
 
 /** How long a host may take to let us in. */
 const connectSeconds = 15;
@@ -122,11 +123,6 @@ export function problemsOf({ host, devices, folder, version, said }) {
     if (Number(gpu) >= Number(facts.gpus)) problems.push(`${host} has no GPU ${gpu}: nvidia-smi lists ${facts.gpus || 0} there`);
   }
   return problems;
-}
-
-/** For the shell at the far end. */
-function quoted(word) {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function lastLine(text) {

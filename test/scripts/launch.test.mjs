@@ -1,11 +1,16 @@
 // The parts of the launcher that decide: who is blamed, what its command line means.
 
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseHosts, problemsOf } from '../../scripts/launch/host.mjs';
 import { checkKeyChoice, chooseNames } from '../../scripts/launch/keys.mjs';
 import { deviceFlags } from '../../scripts/launch/local.mjs';
 import { pairCount, readOptions, workerName } from '../../scripts/launch/options.mjs';
 import { blame } from '../../scripts/launch/party.mjs';
+import { batchScript } from '../../scripts/launch/slurm.mjs';
 
 describe('who is blamed for a failure', () => {
   const coordinator = { name: 'coordinator', coordinator: true, wasStopped: false };
@@ -174,5 +179,56 @@ describe('who may join', () => {
     ['k a\n', 2, undefined],
   ])('of the list %j, %i workers take %j', (list, workers, names) => {
     expect(chooseNames(list, workers)).toEqual(names);
+  });
+});
+
+describe('the batch script', () => {
+  const values = { time: '4:00:00', 'save-before': '300', sbatch: [], insecure: true };
+
+  test('holds the options as directives, and flags with blanks and quotes in one piece', () => {
+    const script = batchScript({ ...values, nodes: '2', sbatch: ['--partition=gpu'] }, ['--data', "it's here", '--replicas=2']);
+    expect(script).toMatch(/^#SBATCH --ntasks=4$/m);
+    expect(script).toMatch(/^#SBATCH --nodes=2$/m);
+    expect(script).toMatch(/^#SBATCH --gpus-per-task=1$/m);
+    expect(script).toMatch(/^#SBATCH --signal=B:USR1@300$/m);
+    expect(script).toMatch(/^#SBATCH --partition=gpu$/m);
+    expect(script).toContain(
+      `start --resume auto --run-dir "runs/slurm-$SLURM_JOB_ID" --insecure --data 'it'\\''s here' --replicas=2 &`,
+    );
+    execFileSync('bash', ['-n'], { input: script }); // Throws where bash cannot read it.
+  });
+
+  test('gives each task the key of its place', () => {
+    const keys = mkdtempSync(join(tmpdir(), 'crosstower-keys-'));
+    try {
+      writeFileSync(join(keys, 'allowed-workers'), 'k b 1\nk a 0\n');
+      const script = batchScript({ ...values, insecure: undefined, keys, cpu: true }, []);
+      const [, words] = /worker (--cpu .*--key .*); do/.exec(script);
+      const task = words.replaceAll("'\\''", "'");
+      const chosen = [0, 1].map((rank) =>
+        execFileSync('bash', ['-c', `echo ${task}`], {
+          encoding: 'utf8',
+          env: { ...process.env, SLURM_PROCID: `${rank}` },
+        }).trim(),
+      );
+      const expected = (name) => `--cpu --threads 1 --key ${keys}/${name}.key --coordinator-key ${keys}/coordinator.pub`;
+      expect(chosen).toEqual([expected('a'), expected('b')]);
+    } finally {
+      rmSync(keys, { recursive: true });
+    }
+  });
+
+  test.each([
+    [{ insecure: undefined }, [], /over the network: give --keys DIR/],
+    [{}, ['--resume', 'runs/a'], /--resume is the launcher's to choose/],
+    [{ time: 'tomorrow' }, [], /--time is a time limit such as/],
+    [{ sbatch: ['--comment=a\nb'] }, [], /--sbatch takes an option of sbatch/],
+    [{ 'save-before': 'soon' }, [], /--save-before is a number of seconds/],
+  ])('%j, %j: refused', (more, flags, message) => {
+    expect(() => batchScript({ ...values, ...more }, flags)).toThrow(message);
+  });
+
+  test('on one node needs no keys', () => {
+    expect(batchScript({ ...values, insecure: undefined, nodes: '1' }, [])).toMatch(/^export MASTER_ADDR=127\.0\.0\.1$/m);
   });
 });
