@@ -28,11 +28,9 @@ describe.skipIf(reason !== undefined)(titled('cluster-launch.sh ssh', reason), (
 
   function launch(stage: Stage, flags: Flags, options: readonly string[] = []): Command {
     const args = ['--hosts', 'nodeA:cpu,nodeB:cpu', '--threads', '1', '--bind', 'tcp://127.0.0.1:0', ...options];
-    return stage.start(
-      stage.scripts.launcher,
-      ['ssh', '--ssh-config', server.clientConfig, ...args, '--', ...stage.startArguments(flags)],
-      { ownGroup: true },
-    );
+    const words = ['ssh', '--ssh-config', server.clientConfig, ...args, '--', ...stage.startArguments(flags)];
+    // What a launcher that is killed leaves behind (the sockets of its connections) goes away with the stage.
+    return stage.start('env', [`TMPDIR=${stage.folder}`, stage.scripts.launcher, ...words], { ownGroup: true });
   }
 
   /** What ran at the far end of a connection: nothing must be left there either. */
