@@ -8,7 +8,7 @@ import { launchSlurm } from './launch/slurm.mjs';
 import { launchSsh } from './launch/ssh.mjs';
 import { LaunchError, say } from './launch/report.mjs';
 
-const places = { local: launchLocal, slurm: launchSlurm, ssh: launchSsh };
+const places = { local: launchLocal, ssh: launchSsh, slurm: launchSlurm };
 
 async function main([place, ...args]) {
   if (place === '--help' || place === '-h' || args.some((arg, i) => arg === '--help' && !args.slice(0, i).includes('--'))) {

@@ -35,7 +35,7 @@ export async function launchSsh(args) {
     if (device === 'cpu') args.push('--cpu', ...(threads === undefined ? [] : ['--threads', `${threads}`]));
     else args.push('--gpu', device);
     if (values.insecure) args.push('--insecure');
-    if (keys !== undefined) args.push('--coordinator-key', readKeyFile(keys.coordinator).trim());
+    if (keys !== undefined) args.push(`--coordinator-key=${readKeyFile(keys.coordinator).trim()}`);
     return supervised(values.folder, 'worker', args, { node: 'node', secretKey: keys !== undefined });
   };
   const connections = new Connections(values['ssh-config']);
