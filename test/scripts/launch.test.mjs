@@ -1,9 +1,10 @@
 // The parts of the launcher that decide: who is blamed, what its command line means.
 
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parseHosts, problemsOf } from '../../scripts/launch/host.mjs';
 import { checkKeyChoice, chooseNames } from '../../scripts/launch/keys.mjs';
@@ -230,5 +231,47 @@ describe('the batch script', () => {
 
   test('on one node needs no keys', () => {
     expect(batchScript({ ...values, insecure: undefined, nodes: '1' }, [])).toMatch(/^export MASTER_ADDR=127\.0\.0\.1$/m);
+  });
+});
+
+describe('a supervisor', () => {
+  const supervisor = fileURLToPath(new URL('../../scripts/launch/supervise.mjs', import.meta.url));
+
+  /** Starts one, and gives its process and what it says up to its end. */
+  function start(...args) {
+    const child = spawn(process.execPath, [supervisor, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => (output += text));
+    const ended = new Promise((resolve) => child.once('close', (code) => resolve({ code, output })));
+    return { child, ended, said: new Promise((resolve) => child.stdout.once('data', resolve)) };
+  }
+
+  test('passes the exit code on', async () => {
+    expect(await start('sh', '-c', 'exit 75').ended).toEqual({ code: 75, output: '' });
+    expect(await start('sh', '-c', 'kill -KILL $$').ended).toEqual({ code: 137, output: '' });
+  });
+
+  test.each([
+    ['passes a signal on by its name', (child) => child.stdin.write('SIGUSR1\n'), 'USR1'],
+    ['tells its program to stop when its input ends', (child) => child.stdin.end(), 'TERM'],
+  ])('%s', async (_, act, signal) => {
+    const script = 'trap "echo USR1; exit 75" USR1; trap "echo TERM; exit 75" TERM; echo ready; while :; do sleep 0.02; done';
+    const { child, ended, said } = start('sh', '-c', script);
+    await said;
+    act(child);
+    expect(await ended).toEqual({ code: 75, output: `ready\n${signal}\n` });
+  });
+
+  test('hands a secret key over in a file and a folder for its owner alone, which are gone afterwards', async () => {
+    const script = 'stat --format=%a "$2" "$(dirname "$2")"; cat "$2"; echo "$1 $2"';
+    const { child, ended } = start('--secret-key', 'sh', '-c', script, 'sh');
+    child.stdin.write('secret\n');
+    const { code, output } = await ended;
+    expect(code).toBe(0);
+    const [fileMode, folderMode, content, words] = output.trim().split('\n');
+    expect([fileMode, folderMode, content]).toEqual(['600', '700', 'secret']);
+    const [flag, file] = words.split(' ');
+    expect(flag).toBe('--key');
+    expect(existsSync(dirname(file))).toBe(false);
   });
 });
