@@ -10,7 +10,7 @@ import { quoted } from './shell.mjs';
 /** How long a host may take to let us in. */
 const connectSeconds = 15;
 /** A shared connection that a killed launcher left behind ends itself after this. */
-const persistSeconds = 10;
+const persistSeconds = 5;
 
 /** `host:GPU` or `host:cpu` of --hosts; throws LaunchError. */
 export function parseHosts(text, workers) {
@@ -42,11 +42,15 @@ export class Connections {
   async open(host) {
     this.#hosts.push(host);
     const said = `${this.#path(host)}.log`;
-    // Into a file: the connection stays behind in the background, with whatever it was given to write to.
+    // Into a file: the connection stays behind in the background, with whatever it was given to write to. It was opened for a command, since
+    // one without (-N) never ends by itself.
     const log = openSync(said, 'w', 0o600);
     const code = await new Promise((resolve) => {
-      const flags = ['-o', 'ControlMaster=yes', '-o', `ConnectTimeout=${connectSeconds}`, '-f', '-N'];
-      const child = spawn('ssh', [...flags, ...this.#flags(host), host], { stdio: ['ignore', 'ignore', log], detached: true });
+      const flags = ['-o', 'ControlMaster=yes', '-o', `ConnectTimeout=${connectSeconds}`];
+      const child = spawn('ssh', [...flags, ...this.#flags(host), host, 'true'], {
+        stdio: ['ignore', 'ignore', log],
+        detached: true,
+      });
       child.on('error', () => resolve(127));
       child.on('exit', resolve);
     });
