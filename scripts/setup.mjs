@@ -18,6 +18,7 @@ import { SetupError, say, step } from './setup/report.mjs';
 import { clearStaging } from './setup/staging.mjs';
 import { chooseDevice, fetchTensorflow, findTensorflow, tensorflowVersion } from './setup/tensorflow.mjs';
 import { readEnvironment, writeEnvironment } from './setup/environment.mjs';
+import { fetchTestPrograms, findTestPrograms } from './setup/testPrograms.mjs';
 import { fetchTestTools, findTestTools } from './setup/testTools.mjs';
 
 const help = `npm run setup [-- options]
@@ -27,7 +28,7 @@ the binding of tfjs-node against it, and builds dist/. Running it again costs un
 
 Options
   --no-build     leave dist/ alone (the checks and the fast tests run from the sources)
-  --test-tools   also fetch Python's readers of our files (numpy, safetensors, onnxruntime), as npm test and npm run check do
+  --test-tools   also fetch Python's readers of our files (numpy, safetensors, onnxruntime), and sshd and Slurm, as npm test does
   --help         this text
 
 Environment
@@ -99,9 +100,16 @@ async function prepare(project, cache, device, withTestTools) {
     testTools = await step("fetching Python's readers for the tests", () => fetchTestTools(cache));
     if (!testTools) say("pip could not fetch Python's readers: the tests that compare with them are skipped");
   }
+  let testPrograms = findTestPrograms(cache);
+  if (!testPrograms && withTestTools) {
+    testPrograms = await step('fetching sshd and Slurm for the tests', () => fetchTestPrograms(cache));
+    if (!testPrograms)
+      say('apt-get could not fetch sshd and Slurm: the tests that launch through them use those installed, or are skipped');
+  }
   writeEnvironment(project, {
     jemalloc,
     testTools,
+    testPrograms,
     libraryPath: findTensorflow(cache, device).libraryPath,
     device,
     tensorflow: tensorflowVersion,

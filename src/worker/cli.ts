@@ -7,6 +7,8 @@ import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { UsageError } from '../spec/errors.ts';
 import { exitWith } from '../spec/exit.ts';
+import { defaultAddress, workerPlace } from '../spec/launchEnvironment.ts';
+import type { WorkerPlace } from '../spec/launchEnvironment.ts';
 import { packageVersion } from '../spec/packageRoot.ts';
 import { stopOnSignals } from '../spec/stopSignals.ts';
 import { checkGpu, listGpus, readSetup, workerEnvironment } from './environment.ts';
@@ -21,10 +23,14 @@ function parseArguments() {
       coordinator: {
         type: 'string',
         requiresArg: true,
-        default: 'tcp://127.0.0.1:5570',
-        describe: 'Where the coordinator listens',
+        describe: `Where the coordinator listens [default: $MASTER_ADDR:$MASTER_PORT, else ${defaultAddress}]`,
       },
-      gpu: { type: 'number', requiresArg: true, describe: 'Compute on this NVIDIA GPU and no other', conflicts: 'cpu' },
+      gpu: {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Compute on this NVIDIA GPU and no other; auto: by LOCAL_RANK, as when nothing is said and that is set',
+        conflicts: 'cpu',
+      },
       cpu: { type: 'boolean', describe: 'Compute on the CPU' },
       threads: {
         type: 'number',
@@ -36,8 +42,7 @@ function parseArguments() {
         type: 'string',
         requiresArg: true,
         choices: ['0', '1', 'both', 'auto'] as const,
-        default: 'auto' as const,
-        describe: 'Which tower to hold; auto takes a free one',
+        describe: 'Which tower to hold; auto takes a free one [default: tower RANK % 2, else auto]',
       },
       'join-timeout': {
         type: 'number',
@@ -48,14 +53,21 @@ function parseArguments() {
       'peer-address': {
         type: 'string',
         requiresArg: true,
-        describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0',
+        describe:
+          'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0 [default: where the route to the coordinator begins]',
       },
     })
     .example('$0 --gpu 0', 'a tower on GPU 0, coordinator on this machine')
     .example('$0 --gpu 1 --tower 1 --coordinator tcp://10.0.0.5:5570', 'tower 1 on GPU 1 of another machine')
     .example('$0 --cpu --threads 1', 'a tower on one CPU core')
     .example('$0 --gpu 0 --tower both', 'both towers on one GPU')
-    .epilogue('Exit codes: 0 done, 2 usage, 3 peer lost, 4 refused, 8 out of memory, 75 stopped early.')
+    .example('RANK=1 MASTER_ADDR=node1 $0 --gpu auto', 'tower 1, as a launcher says it')
+    .epilogue(
+      'Environment, which flags win over: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun sets them; in a task of' +
+        ' srun SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_LAUNCH_NODE_IPADDR; in an indexed Kubernetes job JOB_COMPLETION_INDEX' +
+        ' (docs/launching.md).\n\n' +
+        'Exit codes: 0 done, 2 usage, 3 peer lost, 4 refused, 8 out of memory, 75 stopped early.',
+    )
     .version(packageVersion())
     .strict()
     .wrap(110)
@@ -68,18 +80,23 @@ function parseArguments() {
 
 type Arguments = ReturnType<typeof parseArguments>;
 
-function chooseDevice(args: Arguments): DeviceChoice {
-  if (args.gpu !== undefined) {
-    if (!Number.isInteger(args.gpu) || args.gpu < 0)
-      throw new UsageError(`--gpu takes the number of a GPU, not ${String(args.gpu)}`);
-    return { kind: 'gpu', index: args.gpu };
+function choosePlace({ tower, coordinator, gpu, cpu }: Arguments): WorkerPlace {
+  if (gpu !== undefined && gpu !== 'auto' && !/^\d+$/.test(gpu)) {
+    throw new UsageError(`--gpu takes the number of a GPU, not ${gpu}`);
   }
-  if (args.cpu !== true) throw new UsageError('say what to compute on: --gpu N, or --cpu');
+  const number = gpu === undefined || gpu === 'auto' ? gpu : Number(gpu);
+  return workerPlace({ tower, coordinator, gpu: number, cpu: cpu === true }, process.env, () => listGpus().length);
+}
+
+function chooseDevice({ cpu, threads }: Arguments, { gpu, tower }: WorkerPlace): DeviceChoice {
+  if (gpu !== undefined) return { kind: 'gpu', index: gpu };
+  if (cpu !== true) throw new UsageError('say what to compute on: --gpu N, or --cpu');
   const cores = availableParallelism();
-  const threads = args.threads ?? (args.tower === 'both' ? cores : Math.max(1, Math.floor(cores / 2)));
-  if (!Number.isInteger(threads) || threads < 1)
-    throw new UsageError(`--threads takes a whole number from 1, not ${String(threads)}`);
-  return { kind: 'cpu', threads };
+  const chosen = threads ?? (tower === 'both' ? cores : Math.max(1, Math.floor(cores / 2)));
+  if (!Number.isInteger(chosen) || chosen < 1) {
+    throw new UsageError(`--threads takes a whole number from 1, not ${String(chosen)}`);
+  }
+  return { kind: 'cpu', threads: chosen };
 }
 
 /** Before the real worker process is started, so that what is wrong is said at once. */
@@ -94,9 +111,11 @@ function log(line: string): void {
 
 async function main(): Promise<number> {
   const args = parseArguments();
-  const device = chooseDevice(args);
+  const place = choosePlace(args);
+  const device = chooseDevice(args, place);
   checkJoinTimeout(args);
   if (!isWorkerProcess()) {
+    place.notes.forEach(log);
     const setup = readSetup();
     if (device.kind === 'gpu') checkGpu(device.index, listGpus(), setup);
     const stop = stopOnSignals(log, () => performance.now());
@@ -107,11 +126,11 @@ async function main(): Promise<number> {
   const [{ serve }, { deviceInfo }] = await Promise.all([import('./serve.ts'), import('../tower/tensorflow.ts')]);
   const { kind, tensorflow } = deviceInfo();
   if (kind !== device.kind) throw new UsageError(`TensorFlow ${tensorflow} cannot use the GPU: is its CUDA driver too old?`);
-  const place = device.kind === 'gpu' ? `GPU ${String(device.index)}` : `CPU, ${String(device.threads)} threads`;
+  const deviceName = device.kind === 'gpu' ? `GPU ${String(device.index)}` : `CPU, ${String(device.threads)} threads`;
   return serve({
-    address: args.coordinator,
-    tower: args.tower === '0' ? 0 : args.tower === '1' ? 1 : args.tower,
-    device: `${place}, TensorFlow ${tensorflow}`,
+    address: place.coordinator,
+    tower: place.tower === '0' ? 0 : place.tower === '1' ? 1 : place.tower,
+    device: `${deviceName}, TensorFlow ${tensorflow}`,
     packageVersion: packageVersion(),
     joinTimeoutMs: 1000 * args.joinTimeout,
     ...(args.peerAddress === undefined ? {} : { peerAddress: args.peerAddress }),

@@ -21,6 +21,7 @@ import { Parameters } from '../tower/parameters.ts';
 import { Tower } from '../tower/tower.ts';
 import { Dismissed, Inbox } from './inbox.ts';
 import type { Received } from './inbox.ts';
+import { reachableAddress } from './ownAddress.ts';
 import { Snapshots } from './snapshots.ts';
 import { StepTrace } from './stepTrace.ts';
 import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
@@ -166,7 +167,7 @@ async function joinPeer(
   socket: WorkerSocket,
   inbox: Inbox,
   { link, peerToken, run, generation, config }: Assignment,
-  { joinTimeoutMs, peerAddress }: ServeOptions,
+  { joinTimeoutMs, peerAddress, address: coordinator }: ServeOptions,
 ): Promise<ReadonlyMap<TowerIndex, Exchange>> {
   const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
   if (link.role === 'none') {
@@ -178,7 +179,8 @@ async function joinPeer(
   }
   const common = { ...limits, run, generation, token: peerToken, joinTimeoutMs };
   if (link.role === 'bind') {
-    const exchange = await ZeromqExchange.bind({ ...common, address: peerAddress ?? link.address });
+    const address = peerAddress ?? (await reachableAddress(link.address, coordinator));
+    const exchange = await ZeromqExchange.bind({ ...common, address });
     socket.send({ type: 'link', step: 0, tower: 0, address: exchange.address });
     await exchange.ready;
     return new Map([[0, exchange]]);

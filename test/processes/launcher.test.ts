@@ -1,10 +1,12 @@
 // scripts/cluster-launch.sh: one command for a whole run, whose output, stop and exit code speak for all three processes.
 
 import { beforeAll, describe, expect } from 'vitest';
+import { coordinatorKnows } from './programs.ts';
 import { endless, Stage, test, until } from './stage.ts';
 import type { Command, Flags } from './stage.ts';
 
 const soonMs = 8000;
+const canRecover = coordinatorKnows('max-restarts', 'start');
 
 function launch(stage: Stage, flags: Flags): Command {
   return stage.start(stage.scripts.launcher, ['local', '--cpu', '--threads', '1', '--', ...stage.startArguments(flags)], {
@@ -46,7 +48,27 @@ describe('cluster-launch.sh local', () => {
     expect(await launcher.exit(soonMs)).toBe(5);
     expect(launcher.output).toMatch(/^coordinator \| coordinator: there is no data /m);
     expect(launcher.output).toContain('cluster-launch: coordinator failed with exit code 5; stopping the others');
+    expect(launcher.lastLine).toMatch(/^cluster-launch: coordinator failed: coordinator: there is no data /);
     await stage.expectEmpty();
+  });
+
+  test('shows the error of the worker that failed first last, whatever the others say of it', async ({ stage }) => {
+    const launcher = launch(stage, { steps: endless, 'max-restarts': canRecover ? 0 : undefined });
+    await stage.reached(3);
+    await stage.signalRealWorker(1, 'SIGKILL');
+    expect(await launcher.exit(soonMs)).toBe(3);
+    expect(launcher.output).toMatch(/^coordinator \| coordinator: .*tower 1/m);
+    expect(launcher.lastLine).toMatch(/^cluster-launch: tower 1 failed: worker: its process was killed by SIGKILL/);
+  });
+
+  test('starts a worker that was lost again, and the run ends with the same weights', async ({ stage, skip }) => {
+    if (!canRecover) skip('the coordinator does not go on without a worker yet');
+    const launcher = launch(stage, { steps: 10 });
+    await stage.reached(3);
+    await stage.signalRealWorker(1, 'SIGKILL');
+    expect(await launcher.exit(), launcher.output).toBe(0);
+    expect(launcher.output).toContain('cluster-launch: starting tower 1 again');
+    expect(stage.modelHash()).toBe(model);
   });
 
   test('ends its processes when it is killed itself', async ({ stage }) => {

@@ -68,6 +68,11 @@ export class Stage {
   readonly #mark = randomUUID();
   readonly #commands: Command[] = [];
 
+  /** What a process that does not inherit our environment must have in its own. */
+  get mark(): string {
+    return `${markVariable}=${this.#mark}`;
+  }
+
   /** A path in a folder that goes away with the stage. */
   path(name: string): string {
     return join(this.folder, name);

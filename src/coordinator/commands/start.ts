@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { z } from 'zod';
+import { bindAddress, defaultAddress } from '../../spec/launchEnvironment.ts';
 import { parseFlags } from '../command.ts';
 import type { Command, Flag } from '../command.ts';
 import { localFields, localFlags, localWorkers } from '../localChoice.ts';
@@ -9,8 +10,6 @@ import { changeConfig, configFlags, configInShort, readConfig } from '../options
 import { checkResumedConfig, findResumePoint } from '../resume.ts';
 import { startRun } from '../startRun.ts';
 
-/** Where workers look for a coordinator unless told otherwise. */
-const defaultBind = 'tcp://127.0.0.1:5570';
 const runsFolder = 'runs';
 /** Of a trace, unless --profile says how many. */
 const tracedSteps = 3;
@@ -26,7 +25,7 @@ const startFlags = {
     type: 'string',
     requiresArg: true,
     group: 'This command:',
-    describe: 'Where to listen for workers; port 0 takes a free one [default: tcp://127.0.0.1:5570; with --local a free port]',
+    describe: `Where to listen for workers; port 0 takes a free one [default: port $MASTER_PORT, else ${defaultAddress}; with --local a free port]`,
   },
   'run-dir': {
     type: 'string',
@@ -114,7 +113,7 @@ export const start: Command = {
     say(`config: ${configInShort(config)}`);
     return startRun({
       config,
-      bind: args.bind ?? (args.local === undefined ? defaultBind : 'tcp://127.0.0.1:0'),
+      bind: args.local === undefined ? bindAddress(args.bind, process.env, say) : (args.bind ?? 'tcp://127.0.0.1:0'),
       runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
       resume,
       localWorkers: localWorkers(args),
