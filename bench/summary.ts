@@ -60,6 +60,7 @@ export interface RoundResult {
 }
 
 export const ratioNames = {
+  tensorflowOwnNorm: 'ratioToTensorflowOwnNorm',
   tensorflow: 'ratioToTensorflow',
   tensorflowSameAllocator: 'ratioToTensorflowSameAllocator',
   pytorch: 'ratioToPytorch',

@@ -11,8 +11,9 @@ import { percent, textTable, threeDigits } from '../src/coordinator/textTable.ts
 
 /** What follows the framework's own name and version. */
 const titles = {
-  tensorflow: '',
-  tensorflowSameAllocator: ", the workers' allocator",
+  tensorflowOwnNorm: ', its own LRN',
+  tensorflow: ', tuned LRN',
+  tensorflowSameAllocator: ", tuned LRN, the workers' allocator",
   pytorch: '',
   pytorchSameAllocator: ", the workers' allocator",
 } as const satisfies Record<PeerName, string>;

@@ -3,7 +3,7 @@
 import { layerCounts } from '../spec/counts.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { towers } from '../spec/layout.ts';
-import type { TowerTrace } from './stepTraces.ts';
+import type { TowerTrace } from './spans.ts';
 import { textTable, threeDigits } from './textTable.ts';
 import { percent } from './progress.ts';
 

@@ -4,7 +4,6 @@
 
 import { writeFileSync } from 'node:fs';
 import { StorageError } from '../spec/errors.ts';
-import type { TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { traceEventsSchema } from '../spec/trace.ts';
 import type { TraceEvent } from '../spec/trace.ts';
@@ -12,6 +11,7 @@ import { joinFrames } from '../protocol/frames.ts';
 import type { Message, ToCoordinator } from '../protocol/messages.ts';
 import { ProtocolError } from '../protocol/protocolError.ts';
 import { profileTable } from './profileTable.ts';
+import type { CoordinatorSpan, TowerTrace } from './spans.ts';
 import { traceFile } from './traceFile.ts';
 
 export interface TraceChoice {
@@ -20,22 +20,6 @@ export interface TraceChoice {
   /** Whether the table is wanted. */
   readonly isProfiled: boolean;
   readonly steps: number;
-}
-
-/** What one tower did in a step; its times are the coordinator's clock's. */
-export interface TowerTrace {
-  readonly step: number;
-  readonly tower: TowerIndex;
-  readonly startMs: number;
-  readonly endMs: number;
-  readonly events: readonly TraceEvent[];
-}
-
-/** What the coordinator did, by its own clock. */
-export interface CoordinatorSpan {
-  readonly name: string;
-  readonly startMs: number;
-  readonly ms: number;
 }
 
 /** Steps of a run that are left out: memory and caches settle in them. */

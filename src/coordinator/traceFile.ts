@@ -1,7 +1,7 @@
 // A trace in Chrome's event format, which Perfetto and chrome://tracing open: a process per tower and one for the coordinator; in a tower a
 // lane for layers and their ops, and one for what crosses.
 
-import type { CoordinatorSpan, TowerTrace } from './stepTraces.ts';
+import type { CoordinatorSpan, TowerTrace } from './spans.ts';
 
 /** A complete event ("X") or a name ("M"); times are microseconds. */
 interface ChromeEvent {
