@@ -10,6 +10,7 @@ import { networkFor, planNetwork } from '../spec/network.ts';
 import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
 import { parameterCount } from '../spec/layout.ts';
 import { totalSteps } from '../spec/schedule.ts';
+import type { ListenerCurve } from '../protocol/curveKeys.ts';
 import { cacheFolder } from '../data/fashionMnist.ts';
 import type { DataSource } from '../data/batch.ts';
 import { openData } from '../data/openData.ts';
@@ -29,6 +30,7 @@ export interface StartOptions {
   readonly config: RunConfig;
   /** `tcp://HOST:PORT` or `ipc://PATH`. */
   readonly bind: string;
+  readonly curve: ListenerCurve | undefined;
   readonly runDir: string;
   /** The checkpoint that the run goes on from; none for a new run. */
   readonly resume: ResumePoint | undefined;
@@ -90,6 +92,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
   const workplace = {
     ...run,
     bind: options.bind,
+    curve: options.curve,
     localWorkers: options.localWorkers,
     logPath: (tower: LocalChoice['tower']) => folder.workerLog(tower),
     onListening: (address: string) => {

@@ -11,6 +11,7 @@ import type { TowerIndex } from '../spec/layout.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { protocolVersion } from '../protocol/messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
+import { newLinkCurves } from '../protocol/newKeys.ts';
 import { floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
 import type { PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
@@ -56,6 +57,8 @@ export class WorkerGroup {
   readonly #facts: RunFacts;
   readonly #say: (line: string) => void;
   readonly #peerToken = randomUUID();
+  /** The towers' ends of an encrypted link; none where the run is not. */
+  readonly #linkCurves: ReturnType<typeof newLinkCurves> | undefined;
   readonly #members: Member[] = [];
   readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
   readonly #waits = new Waits();
@@ -65,6 +68,7 @@ export class WorkerGroup {
     this.#socket = socket;
     this.#facts = facts;
     this.#say = say;
+    this.#linkCurves = socket.isEncrypted ? newLinkCurves() : undefined;
     void this.#listen();
   }
 
@@ -269,7 +273,11 @@ export class WorkerGroup {
       mean: [...mean],
       deviation: [...deviation],
       sentBlocks: member.towers.map((tower) => state.blockCount(tower)).reduce((sum, count) => sum + count, 0),
-      link: isBoth ? { role: 'none' } : first === 0 ? { role: 'bind', address: peerAddress } : { role: 'connect' },
+      link: isBoth
+        ? { role: 'none' }
+        : first === 0
+          ? { role: 'bind', address: peerAddress, curve: this.#linkCurves?.[0] }
+          : { role: 'connect', curve: this.#linkCurves?.[1] },
       peerToken: this.#peerToken,
     });
     if (first === 1 && this.#linkAddress !== undefined) this.#sendPeerAddress(this.#linkAddress);

@@ -4,6 +4,8 @@
 import { CrosstowerError, exitCodes } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
+import type { ListenerCurve } from '../protocol/curveKeys.ts';
+import { isOnThisMachine } from '../protocol/sockets.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { LocalWorkers } from './localWorkers.ts';
 import { WorkerGroup } from './workerGroup.ts';
@@ -12,6 +14,8 @@ import type { RunFacts } from './workerGroup.ts';
 export interface WorkplaceOptions {
   /** `tcp://HOST:PORT` or `ipc://PATH`. */
   readonly bind: string;
+  /** The keys to listen with; without, nothing is encrypted. */
+  readonly curve: ListenerCurve | undefined;
   readonly run: string;
   readonly generation: number;
   /** Workers to start on this machine; none when they are started elsewhere. */
@@ -30,8 +34,8 @@ export interface Workplace {
 
 /** Listens and starts the local workers for as long as `use` takes: what they say before a group listens waits in the socket. */
 export async function withWorkplace<T>(options: WorkplaceOptions, use: (workplace: Workplace) => Promise<T>): Promise<T> {
-  const { bind, run, generation, localWorkers, logPath, onListening, say } = options;
-  const socket = await CoordinatorSocket.bind({ address: bind, run, generation, log: say });
+  const { bind, curve, run, generation, localWorkers, logPath, onListening, say } = options;
+  const socket = await CoordinatorSocket.bind({ address: bind, curve, run, generation, log: say });
   onListening(socket.address);
   const local = new LocalWorkers(
     localWorkers.map(({ tower, args }) => ({
@@ -76,6 +80,5 @@ export async function gatherUnlessStopped(group: WorkerGroup, stop: AbortSignal,
 
 /** Where tower 0 listens for tower 1 unless its command says otherwise: on this machine, where everything else is on it too. */
 function peerAddressFor(address: string): string {
-  const isLocal = address.startsWith('ipc:') || /^tcp:\/\/(127\.|localhost|\[::1\])/.test(address);
-  return isLocal ? 'tcp://127.0.0.1:0' : 'tcp://0.0.0.0:0';
+  return isOnThisMachine(address) ? 'tcp://127.0.0.1:0' : 'tcp://0.0.0.0:0';
 }

@@ -7,7 +7,7 @@ import { runConfigSchema } from '../spec/config.ts';
 import { exitCodes } from '../spec/errors.ts';
 
 /** Raised whenever a header changes: both sides refuse another number and name both. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 const count = z.int().min(0);
 const positive = z.int().min(1);
@@ -17,6 +17,8 @@ const anyNumber = z.custom<number>((value) => typeof value === 'number', 'expect
 const name = z.string().min(1).max(64);
 const text = z.string().max(4096);
 const address = z.string().min(1).max(512);
+/** 32 bytes in Z85. */
+const key = z.string().length(40);
 const exitCode = z.literal(Object.values(exitCodes));
 
 const tower = z.literal([0, 1]);
@@ -71,6 +73,8 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     pid: count,
     device: z.string().max(512),
     tower: z.literal([0, 1, 'both', 'auto']),
+    /** Under CURVE: whose hello it is (`proofOf`). */
+    proof: z.strictObject({ publicKey: key, mac: z.string().length(64) }).optional(),
   }),
   /** Tower 0 has bound its side of the peer link: the coordinator passes the address on to tower 1. */
   z.strictObject({ ...envelope, type: z.literal('link'), tower: z.literal(0), address }),
@@ -126,12 +130,15 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   z.strictObject({ ...envelope, type: z.literal('pong') }),
 ]);
 
+/** Keys that the coordinator made for one end of the link, where the run is encrypted: they never travel in the clear. */
+const curve = z.strictObject({ publicKey: key, secretKey: key, peerKey: key }).optional();
+
 /** A worker's end of the link between the towers. */
 const peerLink = z.discriminatedUnion('role', [
   /** Tower 0: bind here (`tcp://HOST:0`, `ipc://PATH`) and report the address with `link`. */
-  z.strictObject({ role: z.literal('bind'), address }),
+  z.strictObject({ role: z.literal('bind'), address, curve }),
   /** Tower 1: the address follows in `peer`. */
-  z.strictObject({ role: z.literal('connect') }),
+  z.strictObject({ role: z.literal('connect'), curve }),
   /** Both towers in one process. */
   z.strictObject({ role: z.literal('none') }),
 ]);

@@ -11,6 +11,8 @@ import type { Dealer, Router } from 'zeromq';
 import { PeerLostError, RefusedError, UsageError } from '../spec/errors.ts';
 import { afterReading } from './afterReading.ts';
 import { frameBytes } from './frames.ts';
+import { handshakeFailure } from './handshakes.ts';
+import type { HandshakeFailure } from './handshakes.ts';
 
 /** How soon a dead connection is noticed; shorter only in tests. */
 export interface LinkTimes {
@@ -72,6 +74,13 @@ export function parseAddress(text: string): Address {
     return { transport: 'ipc', path };
   }
   throw new UsageError(`${text}: not an address; write tcp://HOST:PORT or ipc://PATH`);
+}
+
+/** Whether only processes of this machine can connect to an address; a name other than localhost may mean anything. Throws UsageError. */
+export function isOnThisMachine(address: string): boolean {
+  const parsed = parseAddress(address);
+  if (parsed.transport === 'ipc' || parsed.host === 'localhost') return true;
+  return parsed.host === '::1' || (isIP(parsed.host) === 4 && parsed.host.startsWith('127.'));
 }
 
 /** Whether a host needs IPv6; throws UsageError where its name does not resolve. */
@@ -176,13 +185,22 @@ export async function sendNow(socket: Dealer | Router, frames: Uint8Array[]): Pr
  */
 export async function watchSocket(
   socket: Dealer | Router,
-  on: { readonly handshake?: () => void; readonly disconnect?: () => void; readonly answer?: () => void },
+  on: {
+    readonly handshake?: () => void;
+    readonly disconnect?: () => void;
+    readonly answer?: () => void;
+    readonly failure?: (failure: HandshakeFailure) => void;
+  },
 ): Promise<void> {
   try {
     for await (const event of socket.events) {
       if (event.type === 'handshake') on.handshake?.();
       else if (event.type === 'connect') on.answer?.();
       else if (event.type === 'disconnect') afterReading(() => on.disconnect?.());
+      else {
+        const failure = handshakeFailure(event);
+        if (failure !== undefined) on.failure?.(failure);
+      }
     }
   } catch (error) {
     if (!socket.closed) throw error;

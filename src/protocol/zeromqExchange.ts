@@ -15,8 +15,11 @@ import { PeerLostError } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { otherTower, sizeOf } from '../spec/layout.ts';
 import { afterReading } from './afterReading.ts';
+import type { LinkCurve } from './curveKeys.ts';
 import { bytesOf, decodeMessage, encodeMessage, floatsOf, splitFrames } from './frames.ts';
+import { HandshakeJudge, uncheckedError } from './handshakes.ts';
 import { HeaderRing } from './headerRing.ts';
+import { KeyCheck, connectorCurveOptions } from './keyCheck.ts';
 import { betweenTowersSchema } from './messages.ts';
 import type { BetweenTowers, Message, Outgoing } from './messages.ts';
 import { ProbeRounds } from './probe.ts';
@@ -35,6 +38,8 @@ export interface ZeromqExchangeOptions extends ExchangeLimits {
   readonly token: string;
   /** How long the other tower may take to join. */
   readonly joinTimeoutMs: number;
+  /** This end's keys and the other's public one; nothing is encrypted without. */
+  readonly curve?: LinkCurve | undefined;
   readonly times?: LinkTimes;
 }
 
@@ -47,6 +52,9 @@ export class ZeromqExchange implements Exchange {
   readonly #tower: TowerIndex;
   readonly #options: ZeromqExchangeOptions;
   readonly #socket: Dealer | Router;
+  /** Of tower 0 under CURVE. */
+  readonly #keyCheck: KeyCheck | undefined;
+  readonly #judge: HandshakeJudge;
   #address: string;
   readonly #board: SwapBoard;
   readonly #headers = new HeaderRing();
@@ -59,9 +67,13 @@ export class ZeromqExchange implements Exchange {
 
   /** Tower 0's end, listening; `address` says where. Throws RefusedError or UsageError for the address. */
   static async bind(options: ZeromqExchangeOptions): Promise<ZeromqExchange> {
-    const socket = new Router({ ...socketOptions(options.times), ...listenerOptions });
-    const exchange = new ZeromqExchange(0, socket, options);
+    const { curve } = options;
+    const keyCheck =
+      curve === undefined ? undefined : new KeyCheck({ keys: curve, allowed: [{ publicKey: curve.peerKey, name: 'tower1' }] });
+    const socket = new Router({ ...socketOptions(options.times), ...listenerOptions, ...keyCheck?.socketOptions });
+    const exchange = new ZeromqExchange(0, socket, options, keyCheck);
     await exchange.#start(async () => {
+      await keyCheck?.start();
       exchange.#address = await bindSocket(socket, options.address);
     });
     return exchange;
@@ -69,16 +81,28 @@ export class ZeromqExchange implements Exchange {
 
   /** Tower 1's end, on its way to tower 0's address. Throws UsageError for the address. */
   static async connect(options: ZeromqExchangeOptions): Promise<ZeromqExchange> {
-    const socket = new Dealer({ ...socketOptions(options.times), ...connectorOptions, routingId: options.token });
+    const { curve } = options;
+    const socket = new Dealer({
+      ...socketOptions(options.times),
+      ...connectorOptions,
+      ...(curve === undefined ? {} : connectorCurveOptions(curve, curve.peerKey)),
+      routingId: options.token,
+    });
     const exchange = new ZeromqExchange(1, socket, options);
     await exchange.#start(() => connectSocket(socket, options.address));
     return exchange;
   }
 
-  private constructor(tower: TowerIndex, socket: Dealer | Router, options: ZeromqExchangeOptions) {
+  private constructor(tower: TowerIndex, socket: Dealer | Router, options: ZeromqExchangeOptions, keyCheck?: KeyCheck) {
     this.#tower = tower;
     this.#options = options;
     this.#socket = socket;
+    this.#keyCheck = keyCheck;
+    const { curve } = options;
+    this.#judge = new HandshakeJudge(
+      `tower 0 at ${options.address}`,
+      curve === undefined ? undefined : { keys: curve, serverKey: curve.peerKey },
+    );
     this.#address = options.address;
     this.#board = new SwapBoard(tower, options, (reason) => {
       this.#end(reason);
@@ -89,7 +113,9 @@ export class ZeromqExchange implements Exchange {
     this.ready.catch(() => undefined);
     this.#joinDeadline = setTimeout(() => {
       const seconds = (options.joinTimeoutMs / 1000).toFixed(0);
-      this.close(this.#peerLost(`did not join the link at ${this.#address} within ${seconds} s`));
+      const refused = keyCheck?.lastRefused;
+      const others = refused === undefined ? '' : `; somebody with the key ${refused} was turned away`;
+      this.close(this.#peerLost(`did not join the link at ${this.#address} within ${seconds} s${others}`));
     }, options.joinTimeoutMs);
   }
 
@@ -131,6 +157,12 @@ export class ZeromqExchange implements Exchange {
         // A ROUTER has perhaps lost a stranger only; a DEALER has but one connection.
         if (this.#tower === 0) this.#probes.start();
         else this.close(this.#peerLost('broke the connection'));
+      },
+      failure: (failure) => {
+        if (this.#settleReady === undefined) return;
+        const unchecked = failure === 'unchecked' ? uncheckedError() : undefined;
+        const refusal = this.#tower === 0 ? unchecked : this.#judge.failed(failure);
+        if (refusal !== undefined) this.close(refusal);
       },
     });
     try {
@@ -201,6 +233,7 @@ export class ZeromqExchange implements Exchange {
     this.#settleReady?.reject(reason);
     this.#settleReady = undefined;
     if (!this.#socket.closed) this.#socket.close();
+    this.#keyCheck?.close();
   }
 
   #peerLost(what: string, cause?: unknown): PeerLostError {

@@ -12,6 +12,7 @@ import { stopOnSignals } from '../spec/stopSignals.ts';
 import { checkGpu, listGpus, readSetup, workerEnvironment } from './environment.ts';
 import type { DeviceChoice } from './environment.ts';
 import { exitWithParent, isWorkerProcess, launchWorkerProcess, stopFromLauncher } from './launch.ts';
+import { readSecurity, warnIfInsecure } from './security.ts';
 
 function parseArguments() {
   return yargs(hideBin(process.argv))
@@ -50,11 +51,20 @@ function parseArguments() {
         requiresArg: true,
         describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0',
       },
+      key: { type: 'string', requiresArg: true, describe: "File with this worker's secret key", implies: 'coordinator-key' },
+      'coordinator-key': {
+        type: 'string',
+        requiresArg: true,
+        describe: "The coordinator's public key, or a file with it",
+        implies: 'key',
+      },
+      insecure: { type: 'boolean', describe: 'Go beyond this machine without keys: anybody on the way can read and change all' },
     })
     .example('$0 --gpu 0', 'a tower on GPU 0, coordinator on this machine')
     .example('$0 --gpu 1 --tower 1 --coordinator tcp://10.0.0.5:5570', 'tower 1 on GPU 1 of another machine')
     .example('$0 --cpu --threads 1', 'a tower on one CPU core')
     .example('$0 --gpu 0 --tower both', 'both towers on one GPU')
+    .example('$0 --gpu 0 --key tower0.key --coordinator-key coordinator.pub --coordinator tcp://10.0.0.5:5570', 'encrypted')
     .epilogue('Exit codes: 0 done, 2 usage, 3 peer lost, 4 refused, 8 out of memory, 75 stopped early.')
     .version(packageVersion())
     .strict()
@@ -96,9 +106,12 @@ async function main(): Promise<number> {
   const args = parseArguments();
   const device = chooseDevice(args);
   checkJoinTimeout(args);
+  // Here and in the real process: what is wrong with a key is said before anything starts.
+  const curve = readSecurity(args);
   if (!isWorkerProcess()) {
     const setup = readSetup();
     if (device.kind === 'gpu') checkGpu(device.index, listGpus(), setup);
+    warnIfInsecure(args, log);
     const stop = stopOnSignals(log, () => performance.now());
     return launchWorkerProcess(workerEnvironment(device, setup), stop);
   }
@@ -115,6 +128,8 @@ async function main(): Promise<number> {
     packageVersion: packageVersion(),
     joinTimeoutMs: 1000 * args.joinTimeout,
     ...(args.peerAddress === undefined ? {} : { peerAddress: args.peerAddress }),
+    curve,
+    insecure: args.insecure === true,
     stop: stopFromLauncher(),
     log,
   });

@@ -10,6 +10,7 @@ import type { Exchange } from '../spec/exchange.ts';
 import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
+import type { ConnectorCurve } from '../protocol/curveKeys.ts';
 import { memoryExchangePair } from '../protocol/memoryExchange.ts';
 import { readFloatsPayload } from '../protocol/payloads.ts';
 import { WorkerSocket } from '../protocol/workerSocket.ts';
@@ -20,6 +21,7 @@ import { Parameters } from '../tower/parameters.ts';
 import { Tower } from '../tower/tower.ts';
 import { Dismissed, Inbox } from './inbox.ts';
 import type { Received } from './inbox.ts';
+import { checkExposure } from './security.ts';
 import { Snapshots } from './snapshots.ts';
 import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
 import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
@@ -34,6 +36,10 @@ export interface ServeOptions {
   readonly joinTimeoutMs: number;
   /** Where tower 0 listens for tower 1; chosen by the coordinator otherwise. */
   readonly peerAddress?: string;
+  /** This worker's keys and the coordinator's public one; nothing is encrypted without. */
+  readonly curve?: ConnectorCurve | undefined;
+  /** Tower 0 may listen beyond this machine although nothing is encrypted. */
+  readonly insecure: boolean;
   /** Aborted by a signal to this process, with the signal's name as its reason. */
   readonly stop: AbortSignal;
   readonly log: (line: string) => void;
@@ -46,10 +52,10 @@ const batchCredit = 2;
 
 /** Serves one run and gives the exit code it ended with. */
 export async function serve(options: ServeOptions): Promise<ExitCode> {
-  const { address, joinTimeoutMs, stop } = options;
+  const { address, joinTimeoutMs, curve, stop } = options;
   let socket: WorkerSocket;
   try {
-    socket = await WorkerSocket.connect({ address, joinTimeoutMs, signal: stop });
+    socket = await WorkerSocket.connect({ address, joinTimeoutMs, curve, signal: stop });
   } catch (error) {
     if (stop.aborted) return exitCodes.stoppedEarly;
     throw error;
@@ -162,7 +168,7 @@ async function joinPeer(
   socket: WorkerSocket,
   inbox: Inbox,
   { link, peerToken, run, generation, config }: Assignment,
-  { joinTimeoutMs, peerAddress }: ServeOptions,
+  { joinTimeoutMs, peerAddress, insecure }: ServeOptions,
 ): Promise<ReadonlyMap<TowerIndex, Exchange>> {
   const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
   if (link.role === 'none') {
@@ -172,9 +178,11 @@ async function joinPeer(
       [1, second],
     ]);
   }
-  const common = { ...limits, run, generation, token: peerToken, joinTimeoutMs };
+  const common = { ...limits, run, generation, token: peerToken, joinTimeoutMs, curve: link.curve };
   if (link.role === 'bind') {
-    const exchange = await ZeromqExchange.bind({ ...common, address: peerAddress ?? link.address });
+    const address = peerAddress ?? link.address;
+    if (link.curve === undefined) checkExposure(address, { listens: true, insecure });
+    const exchange = await ZeromqExchange.bind({ ...common, address });
     socket.send({ type: 'link', step: 0, tower: 0, address: exchange.address });
     await exchange.ready;
     return new Map([[0, exchange]]);

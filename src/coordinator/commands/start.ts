@@ -7,6 +7,7 @@ import type { Command, Flag } from '../command.ts';
 import { localFields, localFlags, localWorkers } from '../localChoice.ts';
 import { changeConfig, configFlags, configInShort, readConfig } from '../options.ts';
 import { checkResumedConfig, findResumePoint } from '../resume.ts';
+import { readSecurity, securityFields, securityFlags } from '../security.ts';
 import { startRun } from '../startRun.ts';
 
 /** Where workers look for a coordinator unless told otherwise. */
@@ -45,6 +46,7 @@ const startFlags = {
     group: 'This command:',
     describe: 'Config fields, with commas between, that may differ from those of the run that goes on',
   },
+  ...securityFlags,
   ...localFlags,
   'loader-threads': {
     type: 'number',
@@ -61,6 +63,7 @@ const startSchema = z.object({
   'run-dir': z.string().optional(),
   resume: z.string().optional(),
   'allow-change': z.string().optional(),
+  ...securityFields,
   ...localFields,
   'loader-threads': z.int().min(1),
 });
@@ -88,6 +91,8 @@ export const start: Command = {
     const say = (line: string): void => {
       output.write(`${line}\n`);
     };
+    const bind = args.bind ?? (args.local === undefined ? defaultBind : 'tcp://127.0.0.1:0');
+    const curve = readSecurity(args, bind, say);
     const resume =
       args.resume === undefined ? undefined : await findResumePoint(args.resume, { runDir: args['run-dir'], runsFolder, say });
     if (args.resume === 'auto' && resume === undefined) say('no checkpoint to go on from: a new run');
@@ -96,7 +101,8 @@ export const start: Command = {
     say(`config: ${configInShort(config)}`);
     return startRun({
       config,
-      bind: args.bind ?? (args.local === undefined ? defaultBind : 'tcp://127.0.0.1:0'),
+      bind,
+      curve,
       runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
       resume,
       localWorkers: localWorkers(args),
