@@ -32,19 +32,22 @@ export function handshakeFailure(event: { readonly type: string; readonly error?
 }
 
 /** So often, over so long, must handshakes break off before it is no accident: something in between may accept and hang up for a moment. */
-const brokenOff = { times: 3, ms: 5000 };
+const brokenOffTimes = 3;
+const defaultBrokenOffMs = 5000;
 
 /** Judges the failed handshakes of one connecting side. */
 export class HandshakeJudge {
   readonly #whom: string;
   readonly #curve: ConnectorCurve | undefined;
+  readonly #brokenOffMs: number;
   #broken = 0;
   #firstBrokenMs = 0;
 
   /** `whom`, as in 'the coordinator at tcp://10.0.0.1:5570'. */
-  constructor(whom: string, curve: ConnectorCurve | undefined) {
+  constructor(whom: string, curve: ConnectorCurve | undefined, brokenOffMs = defaultBrokenOffMs) {
     this.#whom = whom;
     this.#curve = curve;
+    this.#brokenOffMs = brokenOffMs;
   }
 
   succeeded(): void {
@@ -65,7 +68,7 @@ export class HandshakeJudge {
     }
     if (this.#broken === 0) this.#firstBrokenMs = performance.now();
     this.#broken++;
-    if (this.#broken < brokenOff.times || performance.now() - this.#firstBrokenMs < brokenOff.ms) return undefined;
+    if (this.#broken < brokenOffTimes || performance.now() - this.#firstBrokenMs < this.#brokenOffMs) return undefined;
     return new RefusedError(
       `${this.#whom} breaks off every handshake: it does not hold the key ${fingerprintOf(curve.serverKey)} that was expected there, or cannot check ours, ${ours}`,
     );
@@ -77,8 +80,9 @@ export function uncheckedError(): RefusedError {
   return new RefusedError('keys cannot be checked any more, so nobody is let in: start again');
 }
 
-/** Between two lines about handshakes that failed for the same reason: whoever is out there may try for ever. */
+/** Between two lines about handshakes that failed for the same reason: whoever is out there may try for ever, and a port that is probed breaks many. */
 const quietMs = 5000;
+const quietBrokenMs = 60_000;
 
 /** Says which handshakes a listening side breaks off. */
 export class HandshakeLog {
@@ -94,7 +98,11 @@ export class HandshakeLog {
   add(failure: HandshakeFailure): void {
     const line = this.#curve === undefined ? undefined : lineOf(failure, fingerprintOf(this.#curve.keys.publicKey));
     const nowMs = performance.now();
-    if (line === undefined || nowMs - (this.#loggedMs.get(failure) ?? -Infinity) < quietMs) return;
+    if (
+      line === undefined ||
+      nowMs - (this.#loggedMs.get(failure) ?? -Infinity) < (failure === 'broken' ? quietBrokenMs : quietMs)
+    )
+      return;
     this.#loggedMs.set(failure, nowMs);
     this.#log(line);
   }
@@ -109,8 +117,10 @@ function lineOf(failure: HandshakeFailure, ours: string): string | undefined {
       return `turned a connection away: it expects another coordinator than this one, whose key is ${ours}`;
     case 'unchecked':
       return uncheckedError().message;
-    case 'key':
     case 'broken':
+      // Of two sides only the one that is faster finds that the other's mechanism is another.
+      return `a connection broke off its handshake: perhaps it does not encrypt, and this coordinator does, with the key ${ours}`;
+    case 'key':
     case 'nonsense':
       return undefined;
   }

@@ -20,6 +20,8 @@ export interface LinkTimes {
   readonly handshakeMs?: number;
   /** Must outlast a network that is away for five seconds and comes back. */
   readonly heartbeatTimeoutMs?: number;
+  /** So long must a listening side break every handshake off before it is taken for one that will never let us in. */
+  readonly brokenOffMs?: number;
 }
 
 export function socketOptions(times: LinkTimes = {}) {

@@ -85,7 +85,7 @@ export class WorkerSocket {
 
   private constructor(options: WorkerSocketOptions) {
     this.#options = options;
-    this.#judge = new HandshakeJudge(`the coordinator at ${options.address}`, options.curve);
+    this.#judge = new HandshakeJudge(`the coordinator at ${options.address}`, options.curve, options.times?.brokenOffMs);
   }
 
   /** Run and generation as last assigned; outgoing headers carry them. */

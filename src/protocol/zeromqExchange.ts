@@ -102,6 +102,7 @@ export class ZeromqExchange implements Exchange {
     this.#judge = new HandshakeJudge(
       `tower 0 at ${options.address}`,
       curve === undefined ? undefined : { keys: curve, serverKey: curve.peerKey },
+      options.times?.brokenOffMs,
     );
     this.#address = options.address;
     this.#board = new SwapBoard(tower, options, (reason) => {
