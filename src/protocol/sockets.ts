@@ -48,6 +48,8 @@ export const listenerOptions = {
   mandatory: true,
   /** Who connects with the id of a peer that is there gets nothing. */
   handover: false,
+  /** Connections that wait to be taken: beyond, TCP tries again after a second, and a worker among strangers would have to. */
+  backlog: 1024,
   /** With any domain libzmq turns the protocols before ZMTP 3 away, which have no handshake to time out: HTTP passes for one of them. */
   zapDomain: 'crosstower',
 } as const;
