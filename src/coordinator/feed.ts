@@ -7,6 +7,7 @@ import { batchPayload } from '../protocol/payloads.ts';
 import type { Batch, DataSource } from '../data/batch.ts';
 import { createSampler } from '../data/sampler.ts';
 import { beginAhead } from './ahead.ts';
+import type { StepTraces } from './stepTraces.ts';
 import type { WorkerGroup } from './workerGroup.ts';
 
 /** One batch of the run. */
@@ -66,22 +67,28 @@ export function* workItems(
 /** Loads and sends items as the workers grant credit, until they are sent; rejects once `signal` is aborted. */
 export async function feed(
   items: Iterable<WorkItem>,
-  { data, group, signal }: { data: DataSource; group: WorkerGroup; signal: AbortSignal },
+  { data, group, signal, traces }: { data: DataSource; group: WorkerGroup; signal: AbortSignal; traces?: StepTraces | undefined },
 ): Promise<void> {
-  const loads = loadsOf(items, data);
+  const loads = loadsOf(items, data, traces);
   for await (const { item, batch } of beginAhead(loads, loadAhead - 1)) {
     await group.takeCredit();
     signal.throwIfAborted();
     const { kind, step, epoch, index } = item;
     const { labels, shape } = batch;
-    const header = { kind, step, epoch, index, count: labels.length, ...shape, hasColour: batch.colour !== undefined } as const;
+    const traced = kind === 'train' && traces?.isTraced(step) === true;
+    const header = { kind, step, epoch, index, count: labels.length, ...shape, hasColour: batch.colour !== undefined, traced };
     group.broadcast({ type: 'batch', ...header }, batchPayload(batch));
   }
 }
 
-function* loadsOf(items: Iterable<WorkItem>, data: DataSource): Generator<() => Promise<{ item: WorkItem; batch: Batch }>> {
+function* loadsOf(
+  items: Iterable<WorkItem>,
+  data: DataSource,
+  traces: StepTraces | undefined,
+): Generator<() => Promise<{ item: WorkItem; batch: Batch }>> {
   for (const item of items) {
-    const { kind, epoch, indices } = item;
-    yield async () => ({ item, batch: await data.load({ split: kind === 'train' ? 'train' : 'test', epoch, indices }) });
+    const { kind, epoch, indices, step } = item;
+    const load = (): Promise<Batch> => data.load({ split: kind === 'train' ? 'train' : 'test', epoch, indices });
+    yield async () => ({ item, batch: await (traces?.timed(`load batch ${String(step)}`, load) ?? load()) });
   }
 }

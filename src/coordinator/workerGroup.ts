@@ -99,7 +99,7 @@ export class WorkerGroup {
   }
 
   /** What every tower says in `kind` at `step` (of batch `index`), in the order of the towers. */
-  async collect<K extends 'gradients' | 'stepDone' | 'evalResult' | 'weights'>(
+  async collect<K extends 'gradients' | 'stepDone' | 'trace' | 'evalResult' | 'weights'>(
     kind: K,
     step: number,
     index = 0,
@@ -200,6 +200,7 @@ export class WorkerGroup {
         break;
       case 'gradients':
       case 'stepDone':
+      case 'trace':
         this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
         break;
       case 'evalResult':

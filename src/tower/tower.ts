@@ -15,6 +15,8 @@ import type { DenseSaved } from './denseStage.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
 import type { Kernels } from './kernels.ts';
 import { LogitsStage } from './logitsStage.ts';
+import { unobserved } from './observer.ts';
+import type { PassObserver, Place } from './observer.ts';
 import type { Gradients, Parameters } from './parameters.ts';
 import { softmaxCrossEntropy } from './softmaxCrossEntropy.ts';
 import type { Scores } from './softmaxCrossEntropy.ts';
@@ -35,6 +37,7 @@ export interface TowerOptions {
   readonly microBatch: number;
   /** The layers that are trained; all, if absent. The others keep their weights to the bit; what they drop in training they still drop. */
   readonly trainOnly?: readonly string[] | undefined;
+  readonly observer?: PassObserver;
   /** Monotonic milliseconds. */
   readonly now: () => number;
 }
@@ -65,11 +68,13 @@ export class Tower {
   readonly #convs: readonly ConvStage[];
   readonly #denses: readonly DenseStage[];
   readonly #logits: LogitsStage;
+  readonly #observer: PassObserver;
 
   constructor(options: TowerOptions) {
     const { plan, index, kernels, parameters, dropout, masks } = options;
     const { spec: network } = plan;
     this.#options = options;
+    this.#observer = options.observer ?? unobserved;
     this.index = index;
     const gradients = gradientsWanted(network, options.trainOnly);
     const wantedOf = ({ spec: { name } }: { spec: { name: string } }): GradientsWanted =>
@@ -89,10 +94,12 @@ export class Tower {
   /** One training pass over images [N,S,S,3] and labels [N], both borrowed: scores and gradients; nothing is applied. */
   async computeGradients(step: number, images: Tensor, labels: Tensor): Promise<StepGradients> {
     const { logits, tape } = await this.#forward(images, { step, training: true });
-    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, tape.pictures);
+    const loss = (): ReturnType<typeof softmaxCrossEntropy> => softmaxCrossEntropy(logits, labels, tape.pictures);
+    const { scores, dLogits } = this.#observer.during({ layer: 'loss', phase: 'forward' }, loss);
     logits.dispose();
     const gradients = await this.#backward(dLogits, tape);
-    return { scores, gradients, squaredNorm: this.#squaredNorm(gradients) };
+    const squaredNorm = this.#observer.during({ layer: 'norm', phase: 'backward' }, () => this.#squaredNorm(gradients));
+    return { scores, gradients, squaredNorm };
   }
 
   /** Scores images without training; `batch` keeps its swaps apart from those of other batches. */
@@ -114,7 +121,9 @@ export class Tower {
 
   /** Applies the gradients, and frees them. */
   applyGradients(gradients: Gradients, rates: (block: ParameterBlock) => UpdateRates): void {
-    this.#options.parameters.update(gradients, rates);
+    this.#observer.during({ layer: 'update', phase: 'backward' }, () => {
+      this.#options.parameters.update(gradients, rates);
+    });
   }
 
   close(): void {
@@ -138,7 +147,10 @@ export class Tower {
       const saves: ConvSaved[] = [];
       let x = slicePictures(images, range);
       for (const conv of this.#convs) {
-        const { y, saved } = await conv.forward(x, (site) => this.#send({ ...tag, site, microBatch }));
+        const maps = x;
+        const { y, saved } = await this.#in(conv, 'forward', () =>
+          conv.forward(maps, (site) => this.#send({ ...tag, site, microBatch })),
+        );
         saves.push(saved);
         x = y;
       }
@@ -148,11 +160,16 @@ export class Tower {
     let features = flatten(parts);
     const denses: DenseSaved[] = [];
     for (const dense of this.#denses) {
-      const { y, saved } = await dense.forward(features, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), pass);
+      const x = features;
+      const { y, saved } = await this.#in(dense, 'forward', () =>
+        dense.forward(x, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), pass),
+      );
       denses.push(saved);
       features = y;
     }
-    const logits = await this.#logits.forward(features, this.#send({ ...tag, site: this.#logits.plan.spec.name, microBatch: 0 }));
+    const logits = await this.#in(this.#logits, 'forward', () =>
+      this.#logits.forward(features, this.#send({ ...tag, site: this.#logits.plan.spec.name, microBatch: 0 })),
+    );
     return { logits, tape: { step: pass.step, pictures, convs, denses, features } };
   }
 
@@ -162,12 +179,17 @@ export class Tower {
       accumulate(gradients, name, gradient);
     };
     const tag = { step: tape.step, phase: 'backward' } as const;
-    let d = this.#logits.backward(dLogits, tape.features, take);
+    let d = this.#in(this.#logits, 'backward', () => this.#logits.backward(dLogits, tape.features, take));
     dispose(dLogits, tape.features);
     for (const [i, dense] of [...this.#denses.entries()].reverse()) {
       const saved = savedAt(tape.denses, i);
-      if (d === undefined) dense.release(saved);
-      else d = await dense.backward(d, saved, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), take);
+      const dy = d;
+      if (dy === undefined) dense.release(saved);
+      else {
+        d = await this.#in(dense, 'backward', () =>
+          dense.backward(dy, saved, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), take),
+        );
+      }
     }
     const features = d;
     for (const [microBatch, range] of this.#microBatches(tape.pictures).entries()) {
@@ -175,8 +197,13 @@ export class Tower {
       let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
         const saved = savedAt(saves, i);
-        if (dy === undefined) conv.release(saved);
-        else dy = await conv.backward(dy, saved, (site) => this.#send({ ...tag, site, microBatch }), take);
+        const d = dy;
+        if (d === undefined) conv.release(saved);
+        else {
+          dy = await this.#in(conv, 'backward', () =>
+            conv.backward(d, saved, (site) => this.#send({ ...tag, site, microBatch }), take),
+          );
+        }
       }
     }
     features?.dispose();
@@ -187,14 +214,21 @@ export class Tower {
   #send(tag: SwapTag): Send {
     const { exchange, now } = this.#options;
     return (mine) => {
+      const sending = now();
       const swap = exchange.swap(tag, download(mine));
+      this.#observer.crossed('send', sending);
       return async () => {
-        const start = now();
+        const waiting = now();
         const theirs = await swap.received;
-        this.exchangeWaitMs += now() - start;
+        this.exchangeWaitMs += now() - waiting;
+        this.#observer.crossed('wait', waiting);
         return upload(theirs);
       };
     };
+  }
+
+  #in<T>({ plan }: { plan: { spec: { name: string } } }, phase: Place['phase'], run: () => T): T {
+    return this.#observer.during({ layer: plan.spec.name, phase }, run);
   }
 
   #squaredNorm(gradients: Gradients): number {

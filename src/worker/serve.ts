@@ -9,6 +9,7 @@ import { CrosstowerError, OutOfMemoryError, PeerLostError, exitCodeOf, exitCodes
 import type { Exchange } from '../spec/exchange.ts';
 import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
+import { defaultMicroBatch } from '../spec/counts.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import type { ConnectorCurve } from '../protocol/curveKeys.ts';
 import { memoryExchangePair } from '../protocol/memoryExchange.ts';
@@ -23,6 +24,7 @@ import { Dismissed, Inbox } from './inbox.ts';
 import type { Received } from './inbox.ts';
 import { checkExposure } from './security.ts';
 import { Snapshots } from './snapshots.ts';
+import { StepTrace } from './stepTrace.ts';
 import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
 import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
@@ -97,7 +99,8 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
   log(`assigned tower ${String(assignment.tower)} of run ${assignment.run}, network ${assignment.config.network}`);
 
   const exchanges = await joinPeer(socket, inbox, assignment, options);
-  const seats = takeSeats(assignment, exchanges);
+  const trace = new StepTrace(() => performance.now());
+  const seats = takeSeats(assignment, exchanges, trace);
   await loadState(seats, inbox, assignment, joinTimeoutMs);
   socket.send({ type: 'ready', step: 0, tower: assignment.tower });
   await inbox.take(['begin'], { ms: joinTimeoutMs, what: 'the other tower to be ready' });
@@ -114,6 +117,7 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
     socket,
     config,
     snapshots,
+    trace,
     pictures: {
       size: networkFor(config).inputSize,
       padding: networkFor(config).inputPadding,
@@ -194,7 +198,7 @@ async function joinPeer(
 }
 
 /** The towers of this process, with their weights drawn. */
-function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<TowerIndex, Exchange>): TowerSeat[] {
+function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<TowerIndex, Exchange>, trace: StepTrace): TowerSeat[] {
   const plan = planNetwork(networkFor(config), classes);
   const kernels = chooseKernels();
   return [...exchanges].map(([index, exchange]): TowerSeat => {
@@ -208,8 +212,9 @@ function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<Tower
       exchange,
       dropout: { rate: config.dropout, form: config.dropoutForm },
       masks: keyedMasks(config.seed, index, config.dropout),
-      microBatch: config.microBatch,
+      microBatch: config.microBatch ?? defaultMicroBatch(plan),
       trainOnly: config.trainOnly,
+      observer: trace.observerOf(index),
       now: () => performance.now(),
     });
     return { tower, parameters, bytesSent: () => exchange.bytesSent };
