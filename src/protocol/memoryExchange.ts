@@ -4,7 +4,7 @@
 import type { Exchange, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
 import { PeerLostError } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
-import { SwapBoard } from './swapBoard.ts';
+import { SwapBoard, towerEnds } from './swapBoard.ts';
 import type { ExchangeLimits } from './swapBoard.ts';
 
 /** Two connected ends, tower 0's first; closing one closes the other. */
@@ -33,7 +33,7 @@ export function memoryExchangePair(limits: ExchangeLimits = {}): [Exchange, Exch
         return bytesSent[tower];
       },
       close(reason?: Error): void {
-        failBoth(reason ?? new PeerLostError(`tower ${String(tower)} closed the exchange`));
+        failBoth(reason ?? new PeerLostError(`${(limits.ends ?? towerEnds)[tower]} closed the exchange`));
       },
     };
   });

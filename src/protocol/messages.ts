@@ -205,7 +205,7 @@ export const betweenTowersSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('tensor'),
     site: name,
-    phase: z.enum(['forward', 'backward', 'evaluate']),
+    phase: z.enum(['forward', 'backward', 'evaluate', 'sum']),
     microBatch: count,
     shape: z.array(count).max(8),
   }),

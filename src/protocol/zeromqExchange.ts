@@ -23,8 +23,8 @@ import { ProbeRounds } from './probe.ts';
 import { ProtocolError } from './protocolError.ts';
 import { bindSocket, connectSocket, connectorOptions, listenerOptions, sendNow, socketOptions, watchSocket } from './sockets.ts';
 import type { LinkTimes } from './sockets.ts';
-import { SwapBoard } from './swapBoard.ts';
-import type { ExchangeLimits } from './swapBoard.ts';
+import { SwapBoard, towerEnds } from './swapBoard.ts';
+import type { EndNames, ExchangeLimits } from './swapBoard.ts';
 
 export interface ZeromqExchangeOptions extends ExchangeLimits {
   /** To bind (tower 0) or to connect to (tower 1): `tcp://HOST:PORT` or `ipc://PATH`. */
@@ -55,6 +55,7 @@ export class ZeromqExchange implements Exchange {
     this.#send({ type: 'probe', step: 0 });
   });
   #settleReady: { readonly resolve: () => void; readonly reject: (reason: Error) => void } | undefined;
+  readonly #names: EndNames;
   #bytesSent = 0;
 
   /** Tower 0's end, listening; `address` says where. Throws RefusedError or UsageError for the address. */
@@ -78,6 +79,7 @@ export class ZeromqExchange implements Exchange {
   private constructor(tower: TowerIndex, socket: Dealer | Router, options: ZeromqExchangeOptions) {
     this.#tower = tower;
     this.#options = options;
+    this.#names = options.ends ?? towerEnds;
     this.#socket = socket;
     this.#address = options.address;
     this.#board = new SwapBoard(tower, options, (reason) => {
@@ -117,7 +119,7 @@ export class ZeromqExchange implements Exchange {
     return { received };
   }
 
-  close(reason: Error = new PeerLostError(`tower ${String(this.#tower)} closed the link`)): void {
+  close(reason: Error = new PeerLostError(`${this.#names[this.#tower]} closed the link`)): void {
     this.#board.fail(reason);
   }
 
@@ -184,7 +186,7 @@ export class ZeromqExchange implements Exchange {
   }
 
   #takeOpen(tower: TowerIndex): void {
-    if (tower === this.#tower) throw new ProtocolError(`it claims to be tower ${String(tower)} as well`);
+    if (tower === this.#tower) throw new ProtocolError(`it claims to be ${this.#names[tower]} as well`);
     if (this.#settleReady === undefined) {
       this.close(this.#peerLost('connected a second time: what was under way is lost'));
       return;
@@ -204,6 +206,6 @@ export class ZeromqExchange implements Exchange {
   }
 
   #peerLost(what: string, cause?: unknown): PeerLostError {
-    return new PeerLostError(`tower ${String(otherTower(this.#tower))} ${what}`, { cause });
+    return new PeerLostError(`${this.#names[otherTower(this.#tower)]} ${what}`, { cause });
   }
 }

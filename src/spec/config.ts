@@ -47,6 +47,9 @@ export const runConfigSchema = z.strictObject({
   epochs: z.number().positive().default(90).meta({ description: 'Passes over the training pictures (paper: about 90)' }),
   steps: count.optional().meta({ description: 'Stop after this many steps, whatever --epochs says' }),
   batch: count.default(128).meta({ description: 'Pictures per step' }),
+  replicas: count.max(64).default(1).meta({
+    description: 'Pairs of towers that share every batch and sum their gradients; may be another when a run goes on',
+  }),
   shuffle: z.enum(['epoch', 'none']).default('epoch').meta({ description: 'A new order every epoch, or the order of the data' }),
   augment: z.enum(['crop-flip', 'flip', 'none']).default('crop-flip').meta({
     description: 'Random crop and mirror image (paper, section 4.1), mirror image only, or neither',
@@ -167,13 +170,19 @@ export type RunConfig = z.infer<typeof runConfigSchema>;
 export function parseRunConfig(input: unknown, source: string): RunConfig {
   const result = runConfigSchema.safeParse(input);
   const problems = result.success
-    ? scheduleConflicts(result.data)
+    ? [...scheduleConflicts(result.data), ...replicaConflicts(result.data)]
     : result.error.issues.map((issue) => {
         const field = issue.path.join('.');
         return field === '' ? issue.message : `${field}: ${issue.message}`;
       });
   if (result.success && problems.length === 0) return result.data;
   throw new UsageError(`${source}: ${problems.join('; ')}`);
+}
+
+/** A replica without a picture would have nothing to say. */
+function replicaConflicts({ batch, replicas }: RunConfig): string[] {
+  if (batch >= replicas) return [];
+  return [`batch ${String(batch)} is too small for ${String(replicas)} replicas, each of which takes a picture at least`];
 }
 
 /** Fields of the schedule that would be ignored, or lead nowhere. */

@@ -12,8 +12,9 @@ export interface SwapTag {
   readonly step: number;
   /** The crossing layer, such as `conv3` or `fc6`. */
   readonly site: string;
-  /** Feature maps go forward, their gradients backward; evaluation only goes forward. */
-  readonly phase: 'forward' | 'backward' | 'evaluate';
+  /** Feature maps go forward, their gradients backward; evaluation only goes forward. `sum` is a hop of a gradient sum (ringSum.ts). */
+  readonly phase: 'forward' | 'backward' | 'evaluate' | 'sum';
+  /** Part of the batch; of a sum: the hop. */
   readonly microBatch: number;
 }
 
