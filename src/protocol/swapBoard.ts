@@ -91,9 +91,7 @@ export class SwapBoard {
     }
     if (this.#arrivals.has(key)) throw new ProtocolError(`${this.#names[1]} sent ${key} twice`);
     if (this.#arrivals.size >= maxUnclaimed) {
-      throw new ProtocolError(
-        `${this.#names[1]} sent ${String(maxUnclaimed)} tensors too early, the last is ${key}`,
-      );
+      throw new ProtocolError(`${this.#names[1]} sent ${String(maxUnclaimed)} tensors too early, the last is ${key}`);
     }
     this.#arrivals.set(key, data);
   }

@@ -37,7 +37,8 @@ export function keyedMasks(seed: number, tower: TowerIndex, rate: number): MaskS
         tf.tensor1d([shard?.of ?? pictures, units], 'int32'),
         tf.tensor1d(Int32Array.from(key), 'int32'),
       ]);
-      const rows = shard === undefined || shard.of === pictures ? uniform : tf.slice(uniform, [shard.first, 0], [pictures, units]);
+      const rows =
+        shard === undefined || shard.of === pictures ? uniform : tf.slice(uniform, [shard.first, 0], [pictures, units]);
       return tf.cast(tf.greaterEqual(rows, rate), 'float32');
     });
 }

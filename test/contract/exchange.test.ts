@@ -5,23 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { memoryExchangePair } from '../../src/protocol/memoryExchange.ts';
-import type { ExchangeLimits } from '../../src/protocol/swapBoard.ts';
-import { ZeromqExchange } from '../../src/protocol/zeromqExchange.ts';
-import type { Exchange } from '../../src/spec/exchange.ts';
+import { openZeromqPair } from '../protocol/zeromqPairs.ts';
 import { exchangeContract } from './exchange.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'exchange-'));
 afterAll(() => {
   rmSync(folder, { recursive: true });
 });
-
-async function openZeromqPair(address: string, limits: ExchangeLimits): Promise<[Exchange, Exchange]> {
-  const options = { ...limits, run: 'contract', generation: 1, token: 'a-token-of-16-characters', joinTimeoutMs: 5000 };
-  const zero = await ZeromqExchange.bind({ ...options, address });
-  const one = await ZeromqExchange.connect({ ...options, address: zero.address });
-  await Promise.all([zero.ready, one.ready]);
-  return [zero, one];
-}
 
 exchangeContract('memory', (limits) => Promise.resolve(memoryExchangePair(limits)));
 
