@@ -9,7 +9,6 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { CrosstowerError, UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
-import { batchPayload } from '../protocol/payloads.ts';
 import type { Batch, PictureShape } from '../data/batch.ts';
 import type { Manifest } from './checkpoint.ts';
 import type { Flag } from './command.ts';
@@ -66,7 +65,7 @@ type InferenceArguments = LocalArguments & { readonly bind?: string | undefined 
 export function placeOfWorkers(args: InferenceArguments): { bind: string; localWorkers: readonly LocalChoice[] } {
   const isDefault = args.local === undefined && args.bind === undefined;
   const choice = isDefault ? ({ ...args, local: 'cpu', 'one-process': true } as const) : args;
-  return { bind: args.bind ?? 'tcp://127.0.0.1:0', localWorkers: localWorkers(choice) };
+  return { bind: args.bind ?? 'tcp://127.0.0.1:0', localWorkers: localWorkers(choice, 1) };
 }
 
 /** A checkpoint with its manifest and weights. */
@@ -117,7 +116,7 @@ export async function withInference<P extends { readonly shape: PictureShape }, 
     ...options,
     run: randomUUID(),
     generation: 1,
-    logPath: (tower: LocalChoice['tower']) => join(logs, `worker-${tower}.log`),
+    logPath: ({ tower }: LocalChoice) => join(logs, `worker-${tower}.log`),
     onListening: (address: string) => {
       if (options.localWorkers.length === 0) options.say(`waiting for workers at ${address}`);
     },
@@ -129,7 +128,8 @@ export async function withInference<P extends { readonly shape: PictureShape }, 
       const { config, data, classes } = options.model.manifest;
       const plan = planNetwork(networkFor(config), classes.length);
       const facts = {
-        config: { ...config, stepTimeout: patientSeconds },
+        // One pair classifies, however many have trained.
+        config: { ...config, stepTimeout: patientSeconds, replicas: 1 },
         classes: classes.length,
         picture: prepared.shape,
         mean: data.mean,
@@ -187,17 +187,7 @@ async function* classify(batches: AsyncIterable<Batch>, workers: WorkerGroup, ti
       const batch = isMore ? await workers.during(iterator.next()) : { done: true as const };
       if (batch.done === true) return false;
       await workers.takeCredit();
-      const { labels, shape, colour } = batch.value;
-      const header = {
-        kind: 'predict',
-        step: 0,
-        epoch: 0,
-        index,
-        count: labels.length,
-        ...shape,
-        hasColour: colour !== undefined,
-      } as const;
-      workers.broadcast({ type: 'batch', ...header }, batchPayload(batch.value));
+      workers.sendBatch({ kind: 'predict', step: 0, epoch: 0, index }, batch.value);
       return true;
     });
     goesOn = sent;

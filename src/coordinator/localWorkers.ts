@@ -6,7 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
-import type { TowerIndex } from '../spec/layout.ts';
+import type { Seat } from './seats.ts';
 
 const workerCommand = fileURLToPath(new URL('../worker/cli.js', import.meta.url));
 /** Longer than a worker that was told to stop takes to free its memory; one that waits for a coordinator has nobody to tell it. */
@@ -15,7 +15,7 @@ const graceMs = 3000;
 export interface LocalWorker {
   /** For messages: `tower 0`. */
   readonly name: string;
-  readonly towers: readonly TowerIndex[];
+  readonly seats: readonly Seat[];
   readonly args: readonly string[];
   readonly logPath: string;
 }

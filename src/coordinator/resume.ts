@@ -79,6 +79,7 @@ const freeFields: ReadonlySet<string> = new Set([
   'stepTimeout',
   'nonFinite',
   'onBadImage',
+  'replicas',
 ]);
 
 /** Throws UsageError naming each field in which two configs differ, unless it is free or allowed by name. */

@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
-import { exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
@@ -15,6 +15,7 @@ import type { DataSource } from '../data/batch.ts';
 import { openData } from '../data/openData.ts';
 import { fileNames } from './checkpoint.ts';
 import { Checkpoints } from './checkpoints.ts';
+import { logName } from './localChoice.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
@@ -91,7 +92,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
     ...run,
     bind: options.bind,
     localWorkers: options.localWorkers,
-    logPath: (tower: LocalChoice['tower']) => folder.workerLog(tower),
+    logPath: (choice: LocalChoice) => folder.workerLog(logName(choice, config.replicas)),
     onListening: (address: string) => {
       say(`run ${folder.path}, listening at ${address}`);
       if (resume !== undefined) say(`going on after step ${String(resume.manifest.step)}, from ${resume.path}`);
@@ -122,6 +123,7 @@ async function runWithData(
   gradientsWanted(plan.spec, config.trainOnly);
   checkLayerNames(plan.spec, config.skip, 'skip');
   if (resume !== undefined) checkSameData(resume, data);
+  checkReplicas(config, data.counts.train);
   const start = await openStart(plan, options);
   const facts = {
     config,
@@ -139,7 +141,7 @@ async function runWithData(
       `${data.name}: ${String(data.counts.train)} training and ${String(data.counts.test)} test pictures of ${String(plan.classes)} classes`,
     );
     say(
-      `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers; ${String(steps)} steps of ${String(config.batch)} pictures`,
+      `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers${config.replicas === 1 ? '' : `, ${String(config.replicas)} replicas of them`}; ${String(steps)} steps of ${String(config.batch)} pictures`,
     );
     const stop = AbortSignal.any([options.stop, group.stopRequested.signal]);
     const { step } = start.from;
@@ -183,6 +185,16 @@ async function runWithData(
     group.dismiss(exitCodeOf(error), error instanceof Error ? error.message : String(error));
     throw error;
   }
+}
+
+/** Throws UsageError where the last batch of an epoch has no picture for some replica. */
+function checkReplicas({ batch, replicas }: RunConfig, trainCount: number): void {
+  const last = trainCount % batch;
+  if (last === 0 || last >= replicas) return;
+  throw new UsageError(
+    `--replicas ${String(replicas)}: the last batch of an epoch has ${String(last)} of ${String(trainCount)} pictures, fewer than there are replicas; ` +
+      'choose another --batch, or leave some out with --limit-train',
+  );
 }
 
 function summarise(result: TrainingResult, { folder, progress }: Desk): void {

@@ -7,7 +7,7 @@ import type { DataSource } from '../data/batch.ts';
 import type { ManifestFacts } from './checkpoint.ts';
 import type { Checkpoints } from './checkpoints.ts';
 import { decide } from './decision.ts';
-import { evaluationItems, feed, isEvaluated, workItems } from './feed.ts';
+import { evaluationItems, feed, isEvaluated, replicasFor, workItems } from './feed.ts';
 import { percent } from './progress.ts';
 import type { Progress } from './progress.ts';
 import type { RunFolder } from './runFolder.ts';
@@ -56,7 +56,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   const span = { trainCount: data.counts.train, lastStep };
   const feeding = new AbortController();
   const items = workItems(config, data.counts, { firstStep: options.from.step + 1, lastStep });
-  const fed = feed(items, { data, group, signal: feeding.signal });
+  const fed = feed(items, { config, data, group, signal: feeding.signal });
   fed.catch((error: unknown) => {
     if (!feeding.signal.aborted) group.fail(error instanceof Error ? error : new Error(String(error)));
   });
@@ -95,7 +95,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     goesOn = !stop.aborted;
     const isSaved = !goesOn || isCheckpointed(step, config, span) || isEvaluated(step, config, span);
     if (isSaved) await checkpoints.settled();
-    group.broadcast({ type: 'decision', step, ...decision, snapshot: isSaved });
+    group.sendDecision({ type: 'decision', step, ...decision, snapshot: isSaved });
     const done = (await group.collect('stepDone', step)).map(({ header }) => header);
     state = { ...state, step, skippedBefore: decision.verdict === 'skip' ? state.skippedBefore + 1 : 0 };
 
@@ -136,15 +136,17 @@ function epochOf(step: number, config: RunConfig, trainCount: number): number {
 /** Scores the test split, whose batches the feed has sent after this step; nothing where the run was stopped meanwhile. */
 async function evaluate(step: number, { config, data, group, stop }: TrainingOptions): Promise<EvaluationScores | undefined> {
   let [loss, top1, top5, count] = [0, 0, 0, 0];
-  for (const { index } of evaluationItems(step, config, data.counts.test)) {
+  for (const { index, indices } of evaluationItems(step, config, data.counts.test)) {
     if (stop.aborted) return undefined;
-    // Both towers hold the same logits: tower 0 speaks for both.
-    const [result] = await group.collect('evalResult', step, index);
-    if (result === undefined) continue;
-    loss += result.header.loss;
-    top1 += result.header.top1;
-    top5 += result.header.top5;
-    count += result.header.count;
+    const results = await group.collect('evalResult', step, { index, replicas: replicasFor(indices.length, config) });
+    for (const { header } of results) {
+      // Both towers of a replica hold the same logits: tower 0 speaks for both.
+      if (header.tower !== 0) continue;
+      loss += header.loss;
+      top1 += header.top1;
+      top5 += header.top5;
+      count += header.count;
+    }
   }
   return { loss: loss / count, top1: top1 / count, top5: top5 / count };
 }
@@ -161,15 +163,16 @@ function stepRecord(
   const steps = stepsPerEpoch(config, trainCount);
   const inEpoch = (step - 1) % steps;
   const count = Math.min(config.batch, trainCount - inEpoch * config.batch);
-  // Both towers hold the same logits: tower 0 speaks for both.
-  const [report] = reports;
+  // Both towers of a replica hold the same logits: tower 0 speaks for both.
+  const parts = reports.filter(({ tower }) => tower === 0);
   return {
     step,
     epoch: epochOf(step, config, trainCount),
-    loss: report?.loss ?? NaN,
-    top1: (report?.top1 ?? 0) / count,
+    loss: parts.reduce((sum, { loss }) => sum + loss, 0),
+    top1: parts.reduce((sum, { top1 }) => sum + top1, 0) / count,
     imagesPerSecond: count / seconds,
     bytesExchanged: done.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+    ...(config.replicas === 1 ? {} : { bytesSummed: done.reduce((sum, { bytesSummed }) => sum + bytesSummed, 0) }),
     ms: done.map((header) => header.ms),
   };
 }

@@ -1,4 +1,4 @@
-// The workers of a run as the coordinator sees them: who holds which tower, what they have said, and what is still missing.
+// The workers of a run as the coordinator sees them: who holds which towers of which replica, what they have said, what is still missing.
 // Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it.
 
 import { randomUUID } from 'node:crypto';
@@ -6,14 +6,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
-import { towers } from '../spec/layout.ts';
+import { otherTower, towers } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
+import { shardsOf } from '../spec/shards.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { protocolVersion } from '../protocol/messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
-import { floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
-import type { PictureShape } from '../data/batch.ts';
+import { batchPayload, floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
+import { rowsOf } from '../data/batch.ts';
+import type { Batch, PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
+import { chooseSeats, seatNames, seatNumber, seatsOf } from './seats.ts';
+import type { Seat } from './seats.ts';
 import { Waits } from './waits.ts';
 
 /** What the workers are told when they join. */
@@ -23,7 +27,7 @@ export interface RunFacts {
   readonly picture: PictureShape;
   readonly mean: readonly number[];
   readonly deviation: readonly number[];
-  /** Where tower 0 listens for tower 1, unless its own command says otherwise. */
+  /** Where a tower listens for its neighbours, unless its own command says otherwise. */
   readonly peerAddress: string;
   readonly packageVersion: string;
   /** What the towers start from. */
@@ -32,7 +36,8 @@ export interface RunFacts {
 
 interface Member {
   readonly workerId: string;
-  readonly towers: readonly TowerIndex[];
+  /** One, or both of a replica. */
+  readonly seats: readonly [Seat, ...Seat[]];
   readonly place: string;
   credit: number;
   isReady: boolean;
@@ -42,6 +47,7 @@ interface Member {
 }
 
 type Kind = ToCoordinator['type'];
+type PeerAddress = Outgoing<Extract<ToWorker, { type: 'peer' }>>;
 type Heard<K extends Kind> = Message<Extract<ToCoordinator, { type: K }>>;
 
 /** How long a broken link may wait for the message that explains it. */
@@ -57,27 +63,32 @@ export class WorkerGroup {
   readonly #say: (line: string) => void;
   readonly #peerToken = randomUUID();
   readonly #members: Member[] = [];
-  readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
+  readonly #seats: readonly Seat[];
+  /** By what was said, then by seat. */
+  readonly #heard = new Map<string, Map<number, Message<ToCoordinator>>>();
+  /** Where the neighbours of a seat listen for it. */
+  readonly #addresses: { readonly seat: number; readonly message: PeerAddress }[] = [];
   readonly #waits = new Waits();
   #stateSent: Promise<void> = Promise.resolve();
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
     this.#facts = facts;
+    this.#seats = seatsOf(facts.config.replicas);
     this.#say = say;
     void this.#listen();
   }
 
-  /** Waits until both towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
+  /** Waits until all towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
   async gather(): Promise<void> {
     const { joinTimeout } = this.#facts.config;
-    await this.#waits.until(() => this.#missingTowers().length === 0 && this.#members.every((member) => member.isReady), {
+    await this.#waits.until(() => this.#missingSeats().length === 0 && this.#members.every((member) => member.isReady), {
       ms: 1000 * joinTimeout,
       what: () => {
-        const missing = this.#missingTowers();
-        if (missing.length > 0) return `no worker for ${towerNames(missing)} joined at ${this.#socket.address}`;
+        const missing = this.#missingSeats();
+        if (missing.length > 0) return `no worker for ${this.#namesOf(missing)} joined at ${this.#socket.address}`;
         const late = this.#members.filter((member) => !member.isReady);
-        return `${late.map(describe).join(' and ')} joined, but could not reach the other tower`;
+        return `${late.map((member) => this.#describe(member)).join(' and ')} joined, but could not reach the other tower`;
       },
     });
     this.broadcast({ type: 'begin', step: 0 });
@@ -88,52 +99,75 @@ export class WorkerGroup {
     for (const { workerId } of this.#members) this.#socket.send(workerId, header, payload);
   }
 
-  /** Waits until every worker takes another batch, and counts it as taken. */
-  async takeCredit(): Promise<void> {
-    await this.#waits.until(() => this.#members.every((member) => member.credit > 0));
-    for (const member of this.#members) member.credit--;
+  /** Waits until the workers of the first `replicas` replicas take another batch, and counts it as taken. */
+  async takeCredit(replicas = this.#facts.config.replicas): Promise<void> {
+    const members = (): Member[] => this.#members.filter(({ seats: [{ replica }] }) => replica < replicas);
+    await this.#waits.until(() => members().every((member) => member.credit > 0));
+    for (const member of members()) member.credit--;
   }
 
-  /** What every tower says in `kind` at `step` (of batch `index`), in the order of the towers. */
+  /** Sends every replica its rows of a batch; those that get none hear nothing of it. */
+  sendBatch(header: Pick<Extract<ToWorker, { type: 'batch' }>, 'kind' | 'step' | 'epoch' | 'index'>, batch: Batch): void {
+    const shards = shardsOf(batch.labels.length, this.#facts.config.replicas);
+    const messages = shards.map((shard) => {
+      const part = rowsOf(batch, shard);
+      const hasColour = part.colour !== undefined;
+      return { header: { type: 'batch', ...header, ...shard, ...part.shape, hasColour } as const, payload: batchPayload(part) };
+    });
+    for (const { workerId, seats } of this.#members) {
+      const message = messages[seats[0].replica];
+      if (message !== undefined && message.header.count > 0) this.#socket.send(workerId, message.header, message.payload);
+    }
+  }
+
+  /** Tells every worker what is decided on a step; replicas are alike, so that a snapshot is taken of the first. */
+  sendDecision(decision: Outgoing<Extract<ToWorker, { type: 'decision' }>>): void {
+    for (const { workerId, seats } of this.#members)
+      this.#socket.send(workerId, { ...decision, snapshot: decision.snapshot && seats[0].replica === 0 });
+  }
+
+  /** What every tower says in `kind` at `step` (of batch `index`), in the order of the seats of the first `replicas` replicas. */
   async collect<K extends 'gradients' | 'stepDone' | 'evalResult' | 'weights'>(
     kind: K,
     step: number,
-    index = 0,
+    { index = 0, replicas = this.#facts.config.replicas }: { index?: number; replicas?: number } = {},
   ): Promise<Heard<K>[]> {
     const key = heardKey(kind, step, index);
-    await this.#waits.until(() => this.#heard.get(key)?.size === towers.length, {
+    const seats = seatsOf(replicas);
+    await this.#waits.until(() => this.#heard.get(key)?.size === seats.length, {
       ms: 1000 * this.#facts.config.stepTimeout,
       ask: () => this.#ask(),
-      what: () => `step ${String(step)}: no '${kind}' from ${this.#describeSilent(key)}`,
+      what: () => `step ${String(step)}: no '${kind}' from ${this.#describeSilent(key, seats)}`,
     });
-    return this.#takeHeard<K>(key);
+    return this.#takeHeard<K>(key, seats);
   }
 
-  /** The state of every tower after a step whose decision asked for it: block by block, each as both towers sent it. */
+  /** The state of the first replica after a step whose decision asked for it: block by block, each as both towers sent it. */
   async *collectSnapshot(step: number): AsyncGenerator<Heard<'weights'>[]> {
     const ask = (index: number): void => {
-      this.broadcast({ type: 'sendBlock', step, index });
+      for (const { workerId, seats } of this.#members)
+        if (seats[0].replica === 0) this.#socket.send(workerId, { type: 'sendBlock', step, index });
     };
     ask(0);
     let total: number | undefined;
     for (let index = 0; total === undefined || index < total; index++) {
       // Blocks come in the same order from both towers; the next one travels while this one is written.
-      const blocks = await this.collect('weights', step, index);
+      const blocks = await this.collect('weights', step, { index, replicas: 1 });
       total = blocks[0]?.header.total ?? 0;
       if (index + 1 < total) ask(index + 1);
       yield blocks;
     }
   }
 
-  /** The probabilities of a `predict` batch [count,classes], which tower 0 sends; waits `ms` at most. */
+  /** The probabilities of a `predict` batch [count,classes], which tower 0 of the one replica sends; waits `ms` at most. */
   async collectPredictions(index: number, ms: number): Promise<Float32Array> {
     const key = heardKey('predictions', 0, index);
     await this.#waits.until(() => this.#heard.has(key), {
       ms,
       ask: () => this.#ask(),
-      what: () => `batch ${String(index)}: no 'predictions' from ${this.#describeSilent(key)}`,
+      what: () => `batch ${String(index)}: no 'predictions' from ${this.#describeSilent(key, this.#seats)}`,
     });
-    const [{ header, payload }] = this.#takeHeard<'predictions'>(key) as [Heard<'predictions'>];
+    const [{ header, payload }] = this.#takeHeard<'predictions'>(key, this.#seats) as [Heard<'predictions'>];
     return readFloatsPayload(payload, header.count * header.classes);
   }
 
@@ -147,9 +181,9 @@ export class WorkerGroup {
     this.#waits.fail(reason);
   }
 
-  /** The run cannot go on, for the process of these towers has ended: the error is completed by what was last heard of it. */
-  failProcess(which: readonly TowerIndex[], error: CrosstowerError): void {
-    const member = this.#members.find((candidate) => candidate.towers.some((tower) => which.includes(tower)));
+  /** The run cannot go on, for the process in these seats has ended: the error is completed by what was last heard of it. */
+  failProcess(which: readonly Seat[], error: CrosstowerError): void {
+    const member = this.#memberAt(which);
     const heard = member === undefined ? '' : `, last heard ${member.lastHeard}`;
     this.fail(new CrosstowerError(error.exitCode, `${error.message}${heard}`, { cause: error }));
   }
@@ -159,10 +193,10 @@ export class WorkerGroup {
     this.broadcast({ type: 'stop', step: 0, exitCode, reason: reason.slice(0, 4000) });
   }
 
-  #takeHeard<K extends Kind>(key: string): Heard<K>[] {
-    const heard = this.#heard.get(key) ?? new Map<TowerIndex, Message<ToCoordinator>>();
+  #takeHeard<K extends Kind>(key: string, seats: readonly Seat[]): Heard<K>[] {
+    const heard = this.#heard.get(key) ?? new Map<number, Message<ToCoordinator>>();
     this.#heard.delete(key);
-    return towers.map((tower) => heard.get(tower) as Heard<K>);
+    return seats.map((seat) => heard.get(seatNumber(seat)) as Heard<K>);
   }
 
   async #listen(): Promise<void> {
@@ -186,7 +220,7 @@ export class WorkerGroup {
     member.lastHeard = header.step > 0 ? `'${header.type}' of step ${String(header.step)}` : `'${header.type}'`;
     switch (header.type) {
       case 'link':
-        this.#sendPeerAddress(header.address);
+        this.#takeAddress(member, header);
         break;
       case 'ready':
         member.isReady = true;
@@ -196,12 +230,12 @@ export class WorkerGroup {
         break;
       case 'gradients':
       case 'stepDone':
-        this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
+        this.#hear(member, header.tower, heardKey(header.type, header.step, 0), message);
         break;
       case 'evalResult':
       case 'predictions':
       case 'weights':
-        this.#hear(header.tower, heardKey(header.type, header.step, header.index), message);
+        this.#hear(member, header.tower, heardKey(header.type, header.step, header.index), message);
         break;
       case 'failed':
         this.#takeFailure(member, header.exitCode, header.message);
@@ -214,13 +248,13 @@ export class WorkerGroup {
     }
   }
 
-  #hear(tower: TowerIndex, key: string, message: Message<ToCoordinator>): void {
+  #hear({ seats: [{ replica }] }: Member, tower: TowerIndex, key: string, message: Message<ToCoordinator>): void {
     let heard = this.#heard.get(key);
     if (heard === undefined) {
-      heard = new Map<TowerIndex, Message<ToCoordinator>>();
+      heard = new Map<number, Message<ToCoordinator>>();
       this.#heard.set(key, heard);
     }
-    heard.set(tower, message);
+    heard.set(seatNumber({ replica, tower }), message);
   }
 
   #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): void {
@@ -230,17 +264,22 @@ export class WorkerGroup {
       this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
       this.#socket.forget(workerId);
     };
-    const free = this.#missingTowers();
-    const wanted: readonly TowerIndex[] =
-      hello.tower === 'auto' ? free.slice(0, 1) : hello.tower === 'both' ? towers : [hello.tower];
-    const [first] = wanted;
-    if (first === undefined) {
-      refuse(`both towers are taken: ${this.#members.map(describe).join(' and ')}`);
+    const { replicas } = this.#facts.config;
+    const free = this.#missingSeats();
+    if (hello.tower === 'auto' && free.length === 0) {
+      const all = replicas === 1 ? 'both towers' : `both towers of all ${String(replicas)} replicas`;
+      refuse(`${all} are taken: ${this.#members.map((member) => this.#describe(member)).join(' and ')}`);
       return;
     }
-    const taken = this.#members.find((member) => member.towers.some((tower) => wanted.includes(tower)));
+    const [first, ...second] = chooseSeats(hello, free, replicas);
+    if (first === undefined) {
+      refuse(`there is no replica ${String(hello.replica)}: the run has ${String(replicas)}, counted from 0`);
+      return;
+    }
+    const wanted = [first, ...second] as const;
+    const taken = this.#memberAt(wanted);
     if (taken !== undefined) {
-      refuse(`${describe(taken)} is there already`);
+      refuse(`${this.#describe(taken)} is there already`);
       return;
     }
     if (hello.packageVersion !== this.#facts.packageVersion) {
@@ -248,31 +287,35 @@ export class WorkerGroup {
         `a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`,
       );
     }
-    const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'", answers: true };
+    const member: Member = { workerId, seats: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'", answers: true };
     this.#members.push(member);
-    this.#say(`${towerNames(wanted)}: ${place}, ${hello.device}`);
-    const missing = this.#missingTowers();
-    if (missing.length > 0) this.#say(`waiting for a worker for ${towerNames(missing)}`);
-    this.#assign(member, first);
+    this.#say(`${this.#namesOf(wanted)}: ${place}, ${hello.device}`);
+    const missing = this.#missingSeats();
+    if (missing.length > 0) this.#say(`waiting for a worker for ${this.#namesOf(missing)}`);
+    this.#assign(member);
   }
 
-  #assign(member: Member, first: TowerIndex): void {
+  #assign(member: Member): void {
     const { config, classes, picture, mean, deviation, peerAddress, state } = this.#facts;
-    const isBoth = member.towers.length === towers.length;
+    const [{ replica, tower }] = member.seats;
+    const isBoth = member.seats.length === towers.length;
     this.#socket.send(member.workerId, {
       type: 'assign',
       step: 0,
-      tower: isBoth ? 'both' : first,
+      tower: isBoth ? 'both' : tower,
+      replica,
       config,
       classes,
       picture,
       mean: [...mean],
       deviation: [...deviation],
-      sentBlocks: member.towers.map((tower) => state.blockCount(tower)).reduce((sum, count) => sum + count, 0),
-      link: isBoth ? { role: 'none' } : first === 0 ? { role: 'bind', address: peerAddress } : { role: 'connect' },
+      sentBlocks: member.seats.map((seat) => state.blockCount(seat.tower)).reduce((sum, count) => sum + count, 0),
+      link: isBoth ? { role: 'none' } : tower === 0 ? { role: 'bind', address: peerAddress } : { role: 'connect' },
+      ringAddress: peerAddress,
       peerToken: this.#peerToken,
     });
-    if (first === 1 && this.#linkAddress !== undefined) this.#sendPeerAddress(this.#linkAddress);
+    for (const { seat, message } of this.#addresses)
+      if (member.seats.some((own) => seatNumber(own) === seat)) this.#socket.send(member.workerId, message);
     // One worker after the other: a large tensor is in memory once.
     this.#stateSent = this.#stateSent.then(() => this.#sendState(member));
     this.#stateSent.catch((error: unknown) => {
@@ -282,9 +325,9 @@ export class WorkerGroup {
 
   /** Block by block, each when the one before has arrived: a worker answers a ping when it has read what came before it. */
   async #sendState(member: Member): Promise<void> {
-    const { workerId, towers: held } = member;
+    const { workerId, seats } = member;
     const { state, config } = this.#facts;
-    for (const tower of held) {
+    for (const { tower } of seats) {
       const total = state.blockCount(tower);
       let index = 0;
       for await (const { name, of, values } of state.blocks(tower)) {
@@ -294,32 +337,37 @@ export class WorkerGroup {
         this.#socket.send(workerId, { type: 'ping', step: 0 });
         await this.#waits.until(() => member.answers, {
           ms: 1000 * config.joinTimeout,
-          what: () => `${describe(member)} did not take ${name}`,
+          what: () => `${this.#describe(member)} did not take ${name}`,
         });
       }
     }
   }
 
-  #linkAddress: string | undefined;
-
-  /** Tower 0 listens: tower 1 is told where, now or when it joins. */
-  #sendPeerAddress(address: string): void {
-    this.#linkAddress = address;
-    const second = this.#members.find((member) => member.towers.includes(1));
-    if (second !== undefined) this.#socket.send(second.workerId, { type: 'peer', step: 0, address });
+  /** A tower listens for a neighbour, which is told where, now or when it joins. */
+  #takeAddress(member: Member, { tower, neighbour, address }: Extract<ToCoordinator, { type: 'link' }>): void {
+    const [{ replica }] = member.seats;
+    const next = (replica + 1) % this.#facts.config.replicas;
+    const seat: Seat = neighbour === 'tower' ? { replica, tower: otherTower(tower) } : { replica: next, tower };
+    const message = { type: 'peer', step: 0, tower: seat.tower, neighbour, address } as const;
+    this.#addresses.push({ seat: seatNumber(seat), message });
+    const there = this.#memberAt([seat]);
+    if (there !== undefined) this.#socket.send(there.workerId, message);
   }
 
   #lose(workerId: string, error: CrosstowerError): void {
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (member === undefined) return;
     this.fail(
-      new PeerLostError(`${describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
+      new PeerLostError(`${this.#describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
     );
   }
 
   /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
   #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
-    const error = new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${describe(member)}: ${message}`);
+    const error = new CrosstowerError(
+      exitCode === exitCodes.done ? exitCodes.bug : exitCode,
+      `${this.#describe(member)}: ${message}`,
+    );
     if (exitCode !== exitCodes.peerLost) this.fail(error);
     else
       setTimeout(() => {
@@ -327,16 +375,32 @@ export class WorkerGroup {
       }, explanationMs);
   }
 
-  #missingTowers(): TowerIndex[] {
-    return towers.filter((tower) => !this.#members.some((member) => member.towers.includes(tower)));
+  #missingSeats(): Seat[] {
+    return this.#seats.filter((seat) => this.#memberAt([seat]) === undefined);
+  }
+
+  /** Who holds one of these. */
+  #memberAt(seats: readonly Seat[]): Member | undefined {
+    const numbers = seats.map(seatNumber);
+    return this.#members.find((member) => member.seats.some((seat) => numbers.includes(seatNumber(seat))));
+  }
+
+  #namesOf(seats: readonly Seat[]): string {
+    return seatNames(seats, this.#facts.config.replicas);
+  }
+
+  #describe(member: Member): string {
+    return `${this.#namesOf(member.seats)} (${member.place})`;
   }
 
   /** Who has not said this. One that waits for the other is not to blame: where some do not answer, they alone are named. */
-  #describeSilent(key: string): string {
-    const members = this.#members.filter((member) => member.towers.some((tower) => this.#heard.get(key)?.has(tower) !== true));
+  #describeSilent(key: string, asked: readonly Seat[]): string {
+    const heard = this.#heard.get(key);
+    const silent = asked.filter((seat) => heard?.has(seatNumber(seat)) !== true).map(seatNumber);
+    const members = this.#members.filter((member) => member.seats.some((seat) => silent.includes(seatNumber(seat))));
     const mute = members.filter((member) => !member.answers);
-    if (mute.length === 0) return members.map((member) => `${describe(member)}, last heard ${member.lastHeard}`).join('; ');
-    return mute.map((member) => `${describe(member)}, which does not answer, last heard ${member.lastHeard}`).join('; ');
+    if (mute.length === 0) return members.map((member) => `${this.#describe(member)}, last heard ${member.lastHeard}`).join('; ');
+    return mute.map((member) => `${this.#describe(member)}, which does not answer, last heard ${member.lastHeard}`).join('; ');
   }
 
   /** Finds out who is alive. */
@@ -349,12 +413,4 @@ export class WorkerGroup {
 
 function heardKey(kind: Kind, step: number, index: number): string {
   return `${kind} ${String(step)} ${String(index)}`;
-}
-
-function describe(member: Member): string {
-  return `${towerNames(member.towers)} (${member.place})`;
-}
-
-function towerNames(which: readonly TowerIndex[]): string {
-  return which.length === towers.length ? 'towers 0 and 1' : which.map((tower) => `tower ${String(tower)}`).join(' and ');
 }

@@ -7,7 +7,7 @@ import { runConfigSchema } from '../spec/config.ts';
 import { exitCodes } from '../spec/errors.ts';
 
 /** Raised whenever a header changes: both sides refuse another number and name both. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 const count = z.int().min(0);
 const positive = z.int().min(1);
@@ -60,6 +60,9 @@ const stepMs = z.strictObject({
   update: milliseconds,
 });
 
+/** Who a link leads to: the other tower of the replica (tower 1 connects), or the same tower of the next replica (which connects). */
+const neighbour = z.enum(['tower', 'replica']);
+
 /** Worker to coordinator. */
 export const toCoordinatorSchema = z.discriminatedUnion('type', [
   /** The first message: who is there, and which tower it wants to be. */
@@ -71,9 +74,10 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     pid: count,
     device: z.string().max(512),
     tower: z.literal([0, 1, 'both', 'auto']),
+    replica: z.union([count, z.literal('auto')]),
   }),
-  /** Tower 0 has bound its side of the peer link: the coordinator passes the address on to tower 1. */
-  z.strictObject({ ...envelope, type: z.literal('link'), tower: z.literal(0), address }),
+  /** A tower listens for one of its neighbours: the coordinator passes the address on. */
+  z.strictObject({ ...envelope, type: z.literal('link'), tower, neighbour, address }),
   /** The weights are loaded and the peer link is up. */
   z.strictObject({ ...envelope, type: z.literal('ready'), tower: towerRole }),
   /** The worker will take this many batches more. */
@@ -83,18 +87,18 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('gradients'),
     tower,
-    /** Mean over the batch. */
+    /** What the worker's pictures add to the mean over the batch: the losses of all replicas together are that mean. */
     loss: anyNumber,
-    /** Squared L2 norm of the gradients of this tower, what is replicated counted once. */
+    /** Squared L2 norm of the gradients of this tower, summed over the replicas; what both towers have counted once. */
     squaredNorm: anyNumber,
     finite: z.boolean(),
-    /** Pictures whose best class is the right one. */
+    /** The worker's pictures whose best class is the right one. */
     top1: count,
     /** From the batch's arrival to this message. */
     ms: milliseconds,
   }),
-  /** The decision on a step has been carried out. */
-  z.strictObject({ ...envelope, type: z.literal('stepDone'), tower, ms: stepMs, bytesSent: count }),
+  /** The decision on a step has been carried out; bytes sent to the other tower, and to the next replica. */
+  z.strictObject({ ...envelope, type: z.literal('stepDone'), tower, ms: stepMs, bytesSent: count, bytesSummed: count }),
   /** Sums over one evaluation batch. */
   z.strictObject({
     ...envelope,
@@ -126,7 +130,7 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   z.strictObject({ ...envelope, type: z.literal('pong') }),
 ]);
 
-/** A worker's end of the link between the towers. */
+/** A worker's end of the link between the towers of its replica. */
 const peerLink = z.discriminatedUnion('role', [
   /** Tower 0: bind here (`tcp://HOST:0`, `ipc://PATH`) and report the address with `link`. */
   z.strictObject({ role: z.literal('bind'), address }),
@@ -143,6 +147,8 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('assign'),
     tower: towerRole,
+    /** Of config.replicas. */
+    replica: count,
     config: runConfigSchema,
     classes: z.int().min(2),
     picture: z.strictObject({ height: positive, width: positive, channels: z.literal([1, 3]) }),
@@ -152,13 +158,15 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     /** So many `weights` messages follow for the towers of this worker; what they do not name is drawn (weights) or zero (velocity). */
     sentBlocks: count,
     link: peerLink,
-    /** Both ends of the link know it, nobody else does. */
+    /** Where each tower listens for the next replica's, which gets the address in `peer`, as it gets its own from the replica before. */
+    ringAddress: address,
+    /** Both ends of a link know it, nobody else does. */
     peerToken: z.string().min(16).max(128),
   }),
   /** The worker is turned away and exits with this code. */
   z.strictObject({ ...envelope, type: z.literal('refuse'), exitCode, message: text }),
-  /** Where tower 0 listens for tower 1. */
-  z.strictObject({ ...envelope, type: z.literal('peer'), address }),
+  /** Where a neighbour listens for this tower: tower 0 of the replica, or the same tower of the replica before. */
+  z.strictObject({ ...envelope, type: z.literal('peer'), tower, neighbour, address }),
   weights,
   /** Everybody is ready: grant credit and take batches. */
   z.strictObject({ ...envelope, type: z.literal('begin') }),
@@ -170,7 +178,10 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     kind: z.enum(['train', 'evaluate', 'predict']),
     epoch: count,
     index: count,
+    /** Pictures in this message: a shard of a batch that the replicas share, from row `first` of `of` on. */
     count: positive,
+    first: count,
+    of: positive,
     height: positive.max(4096),
     width: positive.max(4096),
     channels: z.literal([1, 3]),

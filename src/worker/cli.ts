@@ -39,6 +39,12 @@ function parseArguments() {
         default: 'auto' as const,
         describe: 'Which tower to hold; auto takes a free one',
       },
+      replica: {
+        type: 'string',
+        requiresArg: true,
+        default: 'auto',
+        describe: 'Which pair of towers to be one of, from 0, with --replicas; auto takes the first that lacks the tower',
+      },
       'join-timeout': {
         type: 'number',
         requiresArg: true,
@@ -48,7 +54,7 @@ function parseArguments() {
       'peer-address': {
         type: 'string',
         requiresArg: true,
-        describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0',
+        describe: 'Where tower 0 listens for tower 1, and on whose host for another replica, such as tcp://10.0.0.5:0',
       },
     })
     .example('$0 --gpu 0', 'a tower on GPU 0, coordinator on this machine')
@@ -88,6 +94,12 @@ function checkJoinTimeout({ joinTimeout }: Arguments): void {
     throw new UsageError(`--join-timeout takes seconds, more than 0 and at most 24 days, not ${String(joinTimeout)}`);
 }
 
+function chooseReplica({ replica }: Arguments): number | 'auto' {
+  if (replica === 'auto') return replica;
+  if (!/^\d{1,2}$/.test(replica)) throw new UsageError(`--replica takes the number of a pair from 0, or auto, not ${replica}`);
+  return Number(replica);
+}
+
 function log(line: string): void {
   process.stdout.write(`worker: ${line}\n`);
 }
@@ -95,6 +107,7 @@ function log(line: string): void {
 async function main(): Promise<number> {
   const args = parseArguments();
   const device = chooseDevice(args);
+  const replica = chooseReplica(args);
   checkJoinTimeout(args);
   if (!isWorkerProcess()) {
     const setup = readSetup();
@@ -111,6 +124,7 @@ async function main(): Promise<number> {
   return serve({
     address: args.coordinator,
     tower: args.tower === '0' ? 0 : args.tower === '1' ? 1 : args.tower,
+    replica,
     device: `${place}, TensorFlow ${tensorflow}`,
     packageVersion: packageVersion(),
     joinTimeoutMs: 1000 * args.joinTimeout,

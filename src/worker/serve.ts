@@ -6,20 +6,19 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExitCode } from '../spec/errors.ts';
 import { CrosstowerError, OutOfMemoryError, PeerLostError, exitCodeOf, exitCodes } from '../spec/errors.ts';
-import type { Exchange } from '../spec/exchange.ts';
 import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
-import { memoryExchangePair } from '../protocol/memoryExchange.ts';
 import { readFloatsPayload } from '../protocol/payloads.ts';
 import { WorkerSocket } from '../protocol/workerSocket.ts';
-import { ZeromqExchange } from '../protocol/zeromqExchange.ts';
 import { keyedMasks } from '../tower/dropout.ts';
 import { chooseKernels } from '../tower/kernels.ts';
 import { Parameters } from '../tower/parameters.ts';
 import { Tower } from '../tower/tower.ts';
 import { Dismissed, Inbox } from './inbox.ts';
 import type { Received } from './inbox.ts';
+import { closeLinks, joinLinks } from './links.ts';
+import type { TowerLinks } from './links.ts';
 import { Snapshots } from './snapshots.ts';
 import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
 import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
@@ -28,6 +27,7 @@ export interface ServeOptions {
   /** The coordinator's. */
   readonly address: string;
   readonly tower: TowerIndex | 'both' | 'auto';
+  readonly replica: number | 'auto';
   /** What this process computes on, in words. */
   readonly device: string;
   readonly packageVersion: string;
@@ -85,13 +85,14 @@ async function reasonBehind(error: unknown, inbox: Inbox): Promise<unknown> {
 }
 
 async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: ServeOptions): Promise<never> {
-  const { packageVersion, device, tower, joinTimeoutMs, log } = options;
-  socket.send({ type: 'hello', step: 0, packageVersion, host: hostname(), pid: process.pid, device, tower });
+  const { packageVersion, device, tower, replica, joinTimeoutMs, log } = options;
+  const who = { packageVersion, host: hostname(), pid: process.pid, device, tower, replica };
+  socket.send({ type: 'hello', step: 0, ...who });
   const { header: assignment } = await inbox.take(['assign'], { ms: joinTimeoutMs, what: 'a tower to be assigned' });
-  log(`assigned tower ${String(assignment.tower)} of run ${assignment.run}, network ${assignment.config.network}`);
+  log(`assigned ${inWords(assignment)} of run ${assignment.run}, network ${assignment.config.network}`);
 
-  const exchanges = await joinPeer(socket, inbox, assignment, options);
-  const seats = takeSeats(assignment, exchanges);
+  const links = await joinLinks(socket, inbox, assignment, options);
+  const seats = takeSeats(assignment, links);
   await loadState(seats, inbox, assignment, joinTimeoutMs);
   socket.send({ type: 'ready', step: 0, tower: assignment.tower });
   await inbox.take(['begin'], { ms: joinTimeoutMs, what: 'the other tower to be ready' });
@@ -119,9 +120,7 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
   try {
     return await takeBatches(context);
   } finally {
-    exchanges.forEach((exchange) => {
-      exchange.close();
-    });
+    closeLinks(links);
     for (const { tower: seated, parameters } of seats) {
       seated.close();
       parameters.close();
@@ -157,39 +156,11 @@ async function takeBatches(context: StepContext): Promise<never> {
 
 type Assignment = Received<'assign'>['header'];
 
-/** The link to the other tower, by the tower at this end: one end over ZeroMQ, or both ends in memory. */
-async function joinPeer(
-  socket: WorkerSocket,
-  inbox: Inbox,
-  { link, peerToken, run, generation, config }: Assignment,
-  { joinTimeoutMs, peerAddress }: ServeOptions,
-): Promise<ReadonlyMap<TowerIndex, Exchange>> {
-  const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
-  if (link.role === 'none') {
-    const [first, second] = memoryExchangePair(limits);
-    return new Map<TowerIndex, Exchange>([
-      [0, first],
-      [1, second],
-    ]);
-  }
-  const common = { ...limits, run, generation, token: peerToken, joinTimeoutMs };
-  if (link.role === 'bind') {
-    const exchange = await ZeromqExchange.bind({ ...common, address: peerAddress ?? link.address });
-    socket.send({ type: 'link', step: 0, tower: 0, address: exchange.address });
-    await exchange.ready;
-    return new Map([[0, exchange]]);
-  }
-  const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: "tower 0's address" });
-  const exchange = await ZeromqExchange.connect({ ...common, address: header.address });
-  await exchange.ready;
-  return new Map([[1, exchange]]);
-}
-
 /** The towers of this process, with their weights drawn. */
-function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<TowerIndex, Exchange>): TowerSeat[] {
+function takeSeats({ config, classes }: Assignment, links: ReadonlyMap<TowerIndex, TowerLinks>): TowerSeat[] {
   const plan = planNetwork(networkFor(config), classes);
   const kernels = chooseKernels();
-  return [...exchanges].map(([index, exchange]): TowerSeat => {
+  return [...links].map(([index, { exchange, gradientSum }]): TowerSeat => {
     const parameters = new Parameters(towerParameters(plan, index));
     parameters.initialise(config.init, config.seed, index);
     const tower = new Tower({
@@ -198,13 +169,14 @@ function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<Tower
       kernels,
       parameters,
       exchange,
+      gradientSum,
       dropout: { rate: config.dropout, form: config.dropoutForm },
       masks: keyedMasks(config.seed, index, config.dropout),
       microBatch: config.microBatch,
       trainOnly: config.trainOnly,
       now: () => performance.now(),
     });
-    return { tower, parameters, bytesSent: () => exchange.bytesSent };
+    return { tower, parameters, bytesSent: () => exchange.bytesSent, bytesSummed: () => gradientSum?.bytesSent ?? 0 };
   });
 }
 
@@ -223,6 +195,11 @@ async function loadState(
       throw new PeerLostError(`the coordinator sent ${header.name} of tower ${String(header.tower)}, which is not held here`);
     parameters.load(block.name, header.of, readFloatsPayload(payload, sizeOf(block.shape)));
   }
+}
+
+function inWords({ tower, replica, config }: Assignment): string {
+  const of = config.replicas === 1 ? '' : ` of replica ${String(replica)}`;
+  return `tower ${String(tower)}${of}`;
 }
 
 function meanOf(values: readonly number[]): number {

@@ -17,11 +17,13 @@ import type { UpdateRates } from '../tower/updateRule.ts';
 import type { Inbox, Received } from './inbox.ts';
 import type { Snapshots } from './snapshots.ts';
 
-/** One tower in this process, its weights, and what it has sent to the other. */
+/** One tower in this process, its weights, and what it has sent to the other and to its replicas. */
 export interface TowerSeat {
   readonly tower: Tower;
   readonly parameters: Parameters;
   bytesSent(): number;
+  /** To the next replica. */
+  bytesSummed(): number;
 }
 
 export interface StepContext {
@@ -61,15 +63,17 @@ export async function trainingStep(
   const { step } = header;
   const start = performance.now();
   const waitedBefore = seats.map(({ tower }) => tower.exchangeWaitMs);
+  const sumWaitedBefore = seats.map(({ tower }) => tower.sumWaitMs);
   const sentBefore = seats.map((seat) => seat.bytesSent());
+  const summedBefore = seats.map((seat) => seat.bytesSummed());
 
-  const results = await Promise.all(seats.map(({ tower }) => tower.computeGradients(step, images, labels)));
+  const results = await Promise.all(seats.map(({ tower }) => tower.computeGradients(step, images, labels, header)));
   const computedMs = performance.now() - start;
   dispose(images, labels);
   seats.forEach(({ tower }, i) => {
     const result = at(results, i);
     const { scores, squaredNorm } = result;
-    const loss = scores.lossSum / header.count;
+    const loss = scores.lossSum / header.of;
     const finite = Number.isFinite(loss) && Number.isFinite(squaredNorm);
     socket.send({ type: 'gradients', step, tower: tower.index, loss, squaredNorm, finite, top1: scores.top1, ms: computedMs });
   });
@@ -95,13 +99,15 @@ export async function trainingStep(
 
   seats.forEach((seat, i) => {
     const exchangeWait = seat.tower.exchangeWaitMs - at(waitedBefore, i);
-    const compute = Math.max(0, computedMs - exchangeWait) + preparedMs;
+    const sumWait = seat.tower.sumWaitMs - at(sumWaitedBefore, i);
+    const compute = Math.max(0, computedMs - exchangeWait - sumWait) + preparedMs;
     socket.send({
       type: 'stepDone',
       step,
       tower: seat.tower.index,
-      ms: { dataWait: dataWaitMs, compute, exchangeWait, sync: syncMs, update: updateMs },
+      ms: { dataWait: dataWaitMs, compute, exchangeWait, sync: syncMs + sumWait, update: updateMs },
       bytesSent: seat.bytesSent() - at(sentBefore, i),
+      bytesSummed: seat.bytesSummed() - at(summedBefore, i),
     });
   });
 }

@@ -38,7 +38,7 @@ async function predictions(workers: readonly ('both' | 0 | 1)[]): Promise<Float3
       const { message } = await next(coordinator.events, isMessage('link'));
       peerAddress = message.header.address;
     }
-    if (tower === 1) coordinator.send(workerId, { type: 'peer', step: 0, address: peerAddress });
+    if (tower === 1) coordinator.send(workerId, { type: 'peer', step: 0, tower, neighbour: 'tower', address: peerAddress });
   }
   for (const _ of ids) await next(coordinator.events, isMessage('ready'));
   const pixels = Uint8Array.from({ length: pictures * size * size }, (_, i) => (i * 37) % 256);
@@ -46,7 +46,17 @@ async function predictions(workers: readonly ('both' | 0 | 1)[]): Promise<Float3
   const shape = { height: size, width: size, channels: 1, hasColour: false } as const;
   for (const id of ids) {
     coordinator.send(id, { type: 'begin', step: 0 });
-    const batch = { type: 'batch', step: 4, kind: 'predict', epoch: 0, index: 7, count: pictures, ...shape } as const;
+    const batch = {
+      type: 'batch',
+      step: 4,
+      kind: 'predict',
+      epoch: 0,
+      index: 7,
+      count: pictures,
+      first: 0,
+      of: pictures,
+      ...shape,
+    } as const;
     coordinator.send(id, batch, payload);
   }
   const { message } = await next(coordinator.events, isMessage('predictions'));

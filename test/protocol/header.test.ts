@@ -32,12 +32,22 @@ describe('a header', () => {
     const headers: ToCoordinator[] = [
       credit,
       { ...envelope, type: 'gradients', tower: 1, loss: NaN, squaredNorm: Infinity, finite: false, top1: 0, ms: 812.25 },
-      { ...envelope, type: 'hello', packageVersion: '0.1.0', host: 'höst', pid: 70_000, device: 'x'.repeat(300), tower: 'auto' },
+      {
+        ...envelope,
+        type: 'hello',
+        packageVersion: '0.1.0',
+        host: 'höst',
+        pid: 70_000,
+        device: 'x'.repeat(300),
+        tower: 'auto',
+        replica: 'auto',
+      },
       {
         ...envelope,
         type: 'stepDone',
         tower: 0,
         bytesSent: 2 ** 40,
+        bytesSummed: 0,
         ms: { dataWait: 0, compute: 1, exchangeWait: 2, sync: 3, update: 4 },
       },
     ];

@@ -18,12 +18,14 @@ export const hello: Outgoing<Extract<ToCoordinator, { type: 'hello' }>> = {
   pid: 1,
   device: 'none',
   tower: 'auto',
+  replica: 'auto',
 };
 
 export const assign: Outgoing<Extract<ToWorker, { type: 'assign' }>> = {
   type: 'assign',
   step: 0,
   tower: 0,
+  replica: 0,
   config: parseRunConfig({}, 'test'),
   classes: 10,
   picture: { height: 28, width: 28, channels: 1 },
@@ -31,6 +33,7 @@ export const assign: Outgoing<Extract<ToWorker, { type: 'assign' }>> = {
   deviation: [78],
   sentBlocks: 0,
   link: { role: 'none' },
+  ringAddress: 'tcp://127.0.0.1:0',
   peerToken: 'a-token-of-16-characters',
 };
 
