@@ -63,6 +63,7 @@ describe('a header', () => {
       ...envelope,
       type: 'assign',
       tower: 0,
+      replica: 0,
       config: { ...config, steps: undefined },
       classes: 10,
       picture: { height: 28, width: 28, channels: 1 },
@@ -70,6 +71,7 @@ describe('a header', () => {
       deviation: [78.5],
       sentBlocks: 0,
       link: { role: 'bind', address: 'tcp://127.0.0.1:0' },
+      ringAddress: 'tcp://127.0.0.1:0',
       peerToken: 'a-token-of-16-characters',
     };
     expect(decodeHeader(encodeHeader(assign), toWorkerSchema)).toEqual({ ...assign, config });
