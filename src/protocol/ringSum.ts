@@ -1,12 +1,12 @@
 // The sum of gradients over the R replicas of a tower, in a ring: each hands chunks to the next and takes them from the one before, R - 1
 // hops to add them up (reduce-scatter), R - 1 to pass the sums around (all-gather). A replica sends 2 (R - 1) / R of its bytes, whatever R is.
 //
-//     replica 0  --->  replica 1  --->  replica 2  --->  replica 0        each arrow is an exchange of its own (docs/adr/0017-replicas.md)
+//     replica 0  --->  replica 1  --->  replica 2  --->  replica 0        each arrow is a link of its own (docs/adr/0017-replicas.md)
 //
 // Invariant: chunk c is added up in the order c, c + 1, ... of the replicas and by one addition each, so all of them end with the same bytes.
 // Sums go on side by side; what is handed over is written to again only when its sum comes back, which it cannot before it has been read.
 
-import type { Exchange } from '../spec/exchange.ts';
+import type { OneWayLink } from '../spec/exchange.ts';
 import { PeerLostError } from '../spec/errors.ts';
 import type { GradientSum, SumTag } from '../spec/gradientSum.ts';
 
@@ -14,12 +14,9 @@ export interface RingPlace {
   readonly replica: number;
   readonly replicas: number;
   /** The link to the next replica, and the one to the replica before; both lie between replicas of the same tower. */
-  readonly next: Exchange;
-  readonly previous: Exchange;
+  readonly next: OneWayLink;
+  readonly previous: OneWayLink;
 }
-
-/** What travels against the ring's direction: an answer to every chunk, so that a lost neighbour is noticed on either side. */
-const nothing = { shape: [0], values: new Float32Array() };
 
 export class RingSum implements GradientSum {
   readonly #place: RingPlace;
@@ -32,21 +29,13 @@ export class RingSum implements GradientSum {
     return this.#place.next.bytesSent;
   }
 
-  async sum({ step, bucket }: SumTag, values: Float32Array): Promise<void> {
-    const { replica, replicas } = this.#place;
-    for (let hop = 0; hop < 2 * (replicas - 1); hop++) {
-      const tag = { step, site: bucket, phase: 'sum', microBatch: hop } as const;
-      const mine = chunkOf(values, replica - hop, replicas);
-      const target = chunkOf(values, replica - hop - 1, replicas);
-      const theirs = await this.#pass(tag, mine);
-      if (theirs.length !== target.length) {
-        const problem = `the replica before sent ${String(theirs.length)} values of ${bucket} instead of ${String(target.length)}`;
-        const error = new PeerLostError(`step ${String(step)}: ${problem}`);
-        this.close(error);
-        throw error;
-      }
-      if (hop < replicas - 1) addTo(target, theirs);
-      else target.set(theirs);
+  async sum(tag: SumTag, values: Float32Array): Promise<void> {
+    try {
+      await this.#sum(tag, values);
+    } catch (error) {
+      // A link that breaks breaks the ring: who waits for us is told at once.
+      this.close(error as Error);
+      throw error;
     }
   }
 
@@ -55,16 +44,22 @@ export class RingSum implements GradientSum {
     this.#place.previous.close(reason);
   }
 
-  /** A hop: a chunk to the next replica, another from the one before. A link that breaks breaks the ring. */
-  async #pass(tag: Parameters<Exchange['swap']>[0], chunk: Float32Array): Promise<Float32Array> {
-    const { next, previous } = this.#place;
-    const breakRing = (reason: Error): void => {
-      this.close(reason);
-    };
-    next.swap(tag, { shape: [chunk.length], values: chunk }).received.catch(breakRing);
-    const { received } = previous.swap(tag, nothing);
-    received.catch(breakRing);
-    return (await received).values;
+  async #sum({ step, bucket }: SumTag, values: Float32Array): Promise<void> {
+    const { replica, replicas, next, previous } = this.#place;
+    for (let hop = 0; hop < 2 * (replicas - 1); hop++) {
+      const tag = { step, site: bucket, phase: 'sum', microBatch: hop } as const;
+      const chunk = chunkOf(values, replica - hop, replicas);
+      const target = chunkOf(values, replica - hop - 1, replicas);
+      const arriving = previous.take(tag, target.byteLength);
+      next.give(tag, { shape: [chunk.length], values: chunk });
+      const { values: theirs } = await arriving;
+      if (theirs.length !== target.length) {
+        const problem = `the replica before sent ${String(theirs.length)} values of ${bucket} instead of ${String(target.length)}`;
+        throw new PeerLostError(`step ${String(step)}: ${problem}`);
+      }
+      if (hop < replicas - 1) addTo(target, theirs);
+      else target.set(theirs);
+    }
   }
 }
 

@@ -10,7 +10,7 @@
 // rejects; the coordinator raises the generation, and a new link is made. No bit is changed on the way: a CRC says so for every tensor.
 
 import { Dealer, Router } from 'zeromq';
-import type { Exchange, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
+import type { Exchange, OneWayLink, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
 import { PeerLostError } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { otherTower, sizeOf } from '../spec/layout.ts';
@@ -38,7 +38,7 @@ export interface ZeromqExchangeOptions extends ExchangeLimits {
   readonly times?: LinkTimes;
 }
 
-export class ZeromqExchange implements Exchange {
+export class ZeromqExchange implements Exchange, OneWayLink {
   /** Settles when both towers have heard each other: resolves, or rejects with PeerLostError. */
   readonly ready: Promise<void>;
   /** Dropped messages: of an earlier run or generation, or from somebody who does not know the token. */
@@ -110,13 +110,20 @@ export class ZeromqExchange implements Exchange {
   }
 
   swap(tag: SwapTag, mine: TensorData): Swap {
-    const received = this.#board.claim(tag, mine.values.byteLength);
-    if (this.#board.failure === undefined) {
-      if (this.#settleReady !== undefined) throw new Error(`a swap before the link is ready: ${tag.site}`);
-      this.#bytesSent += mine.values.byteLength;
-      this.#send({ type: 'tensor', ...tag, shape: [...mine.shape] }, splitFrames(bytesOf(mine.values)));
-    }
+    const received = this.take(tag, mine.values.byteLength);
+    if (this.#board.failure === undefined) this.give(tag, mine);
     return { received };
+  }
+
+  give(tag: SwapTag, mine: TensorData): void {
+    if (this.#board.failure !== undefined) throw this.#board.failure;
+    if (this.#settleReady !== undefined) throw new Error(`a swap before the link is ready: ${tag.site}`);
+    this.#bytesSent += mine.values.byteLength;
+    this.#send({ type: 'tensor', ...tag, shape: [...mine.shape] }, splitFrames(bytesOf(mine.values)));
+  }
+
+  take(tag: SwapTag, bytes: number): Promise<TensorData> {
+    return this.#board.claim(tag, bytes);
   }
 
   close(reason: Error = new PeerLostError(`${this.#names[this.#tower]} closed the link`)): void {

@@ -33,6 +33,16 @@ export interface Exchange {
   close(reason?: Error): void;
 }
 
+/** A link that is used in one direction only: by either half of a swap. */
+export interface OneWayLink {
+  /** Hands `mine` over, as `swap` does; throws the reason where the link has been given up. */
+  give(tag: SwapTag, mine: TensorData): void;
+  /** The other end's data under the same tag, of so many bytes; rejects as `Swap.received` does. */
+  take(tag: SwapTag, bytes: number): Promise<TensorData>;
+  readonly bytesSent: number;
+  close(reason?: Error): void;
+}
+
 /** The tag as one word, for maps and messages: `step 12 fc6 forward 0`. */
 export function swapTagText(tag: SwapTag): string {
   return `step ${String(tag.step)} ${tag.site} ${tag.phase} ${String(tag.microBatch)}`;

@@ -10,8 +10,8 @@ import { download, upload } from './tensorflow.ts';
 
 /** Values in the largest bucket, 16 MiB: few enough of them for a network of any size to be under way at once. */
 const largest = 4 * 1024 * 1024;
-/** From here on a block travels by itself; 1 MiB is also what the wire takes in one frame. */
-const smallest = 256 * 1024;
+/** From here on a block travels by itself, 512 KiB: below, the messages of a hop cost more than what they carry. */
+const smallest = 128 * 1024;
 
 interface Block {
   readonly name: string;

@@ -3,7 +3,7 @@
 // the coordinator where, and the coordinator tells whoever connects.
 // Invariant: all links are up, or none is left open.
 
-import type { Exchange } from '../spec/exchange.ts';
+import type { Exchange, OneWayLink } from '../spec/exchange.ts';
 import type { GradientSum } from '../spec/gradientSum.ts';
 import { towers } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
@@ -104,8 +104,8 @@ export function closeLinks(links: ReadonlyMap<TowerIndex, TowerLinks>): void {
 function ringOf(
   replica: number,
   replicas: number,
-  next: Exchange | undefined,
-  previous: Exchange | undefined,
+  next: OneWayLink | undefined,
+  previous: OneWayLink | undefined,
 ): GradientSum | undefined {
   return next === undefined || previous === undefined ? undefined : new RingSum({ replica, replicas, next, previous });
 }

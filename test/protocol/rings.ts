@@ -3,11 +3,11 @@
 import { memoryExchangePair } from '../../src/protocol/memoryExchange.ts';
 import { RingSum } from '../../src/protocol/ringSum.ts';
 import type { EndNames, ExchangeLimits } from '../../src/protocol/swapBoard.ts';
-import type { Exchange } from '../../src/spec/exchange.ts';
+import type { OneWayLink } from '../../src/spec/exchange.ts';
 import type { GradientSum } from '../../src/spec/gradientSum.ts';
 
 /** Opens a link whose first end is the one that hands gradients on. */
-export type OpenLink = (limits: ExchangeLimits) => Promise<readonly [Exchange, Exchange]>;
+export type OpenLink = (limits: ExchangeLimits) => Promise<readonly [OneWayLink, OneWayLink]>;
 
 export async function openRing(replicas: number, openLink: OpenLink, limits: ExchangeLimits = {}): Promise<GradientSum[]> {
   const order = Array.from({ length: replicas }, (_, replica) => replica);
