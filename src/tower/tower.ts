@@ -185,6 +185,7 @@ export class Tower {
     }
     const features = d;
     const parts = this.#microBatches(tape.pictures);
+    const unfinished: Gradients = new Map();
     for (const [microBatch, range] of parts.entries()) {
       const saves = savedAt(tape.convs, microBatch);
       let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
@@ -193,7 +194,7 @@ export class Tower {
         if (dy === undefined) conv.release(saved);
         else dy = await conv.backward(dy, saved, (site) => this.#send({ ...tag, site, microBatch }), take);
         // A convolution's gradients are whole after its last part only.
-        await buckets?.takeLayer(conv.plan.spec.name, microBatch === parts.length - 1 ? gradients : new Map());
+        await buckets?.takeLayer(conv.plan.spec.name, microBatch === parts.length - 1 ? gradients : unfinished);
       }
     }
     features?.dispose();
