@@ -1,12 +1,11 @@
 // The workers of a run as the coordinator sees them: who holds which towers of which replica, what they have said, what is still missing.
 // Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it.
 
-import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
-import { otherTower, towers } from '../spec/layout.ts';
+import { towers } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { shardsOf } from '../spec/shards.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
@@ -16,6 +15,7 @@ import { batchPayload, floatsPayload, readFloatsPayload } from '../protocol/payl
 import { rowsOf } from '../data/batch.ts';
 import type { Batch, PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
+import { LinkPlan } from './linkPlan.ts';
 import { chooseSeats, seatNames, seatNumber, seatsOf } from './seats.ts';
 import type { Seat } from './seats.ts';
 import { Waits } from './waits.ts';
@@ -61,7 +61,7 @@ export class WorkerGroup {
   readonly #socket: CoordinatorSocket;
   readonly #facts: RunFacts;
   readonly #say: (line: string) => void;
-  readonly #peerToken = randomUUID();
+  readonly #links: LinkPlan;
   readonly #members: Member[] = [];
   readonly #seats: readonly Seat[];
   /** By what was said, then by seat. */
@@ -75,6 +75,7 @@ export class WorkerGroup {
     this.#socket = socket;
     this.#facts = facts;
     this.#seats = seatsOf(facts.config.replicas);
+    this.#links = new LinkPlan(facts.config.replicas);
     this.#say = say;
     void this.#listen();
   }
@@ -310,9 +311,7 @@ export class WorkerGroup {
       mean: [...mean],
       deviation: [...deviation],
       sentBlocks: member.seats.map((seat) => state.blockCount(seat.tower)).reduce((sum, count) => sum + count, 0),
-      link: isBoth ? { role: 'none' } : tower === 0 ? { role: 'bind', address: peerAddress } : { role: 'connect' },
-      ringAddress: peerAddress,
-      peerToken: this.#peerToken,
+      links: this.#links.endsOf(member.seats, peerAddress),
     });
     for (const { seat, message } of this.#addresses)
       if (member.seats.some((own) => seatNumber(own) === seat)) this.#socket.send(member.workerId, message);
@@ -346,8 +345,7 @@ export class WorkerGroup {
   /** A tower listens for a neighbour, which is told where, now or when it joins. */
   #takeAddress(member: Member, { tower, neighbour, address }: Extract<ToCoordinator, { type: 'link' }>): void {
     const [{ replica }] = member.seats;
-    const next = (replica + 1) % this.#facts.config.replicas;
-    const seat: Seat = neighbour === 'tower' ? { replica, tower: otherTower(tower) } : { replica: next, tower };
+    const seat = this.#links.connector({ replica, tower }, neighbour);
     const message = { type: 'peer', step: 0, tower: seat.tower, neighbour, address } as const;
     this.#addresses.push({ seat: seatNumber(seat), message });
     const there = this.#memberAt([seat]);

@@ -21,6 +21,7 @@ const exitCode = z.literal(Object.values(exitCodes));
 
 const tower = z.literal([0, 1]);
 const towerRole = z.literal([0, 1, 'both']);
+const token = z.string().min(16).max(128);
 
 /** The number of bytes in all payload frames together, and their CRC-32. Added by the encoder, checked when the message is received. */
 const payloadCheck = z.strictObject({ bytes: count, crc: z.int().min(0).max(0xffff_ffff) });
@@ -60,7 +61,7 @@ const stepMs = z.strictObject({
   update: milliseconds,
 });
 
-/** Who a link leads to: the other tower of the replica (tower 1 connects), or the same tower of the next replica (which connects). */
+/** Who is at the other end of a link: the replica's other tower (tower 0 listens), or the same tower of a neighbouring replica (each listens for the next). */
 const neighbour = z.enum(['tower', 'replica']);
 
 /** Worker to coordinator. */
@@ -130,14 +131,12 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   z.strictObject({ ...envelope, type: z.literal('pong') }),
 ]);
 
-/** A worker's end of the link between the towers of its replica. */
-const peerLink = z.discriminatedUnion('role', [
-  /** Tower 0: bind here (`tcp://HOST:0`, `ipc://PATH`) and report the address with `link`. */
-  z.strictObject({ role: z.literal('bind'), address }),
-  /** Tower 1: the address follows in `peer`. */
-  z.strictObject({ role: z.literal('connect') }),
-  /** Both towers in one process. */
-  z.strictObject({ role: z.literal('none') }),
+/** One of a tower's ends of links between workers. Both ends of a link know its token, nobody else does. */
+const linkEnd = z.discriminatedUnion('role', [
+  /** Bind here (`tcp://HOST:0`, `ipc://PATH`), and report the address with `link`. */
+  z.strictObject({ role: z.literal('listen'), tower, neighbour, token, address }),
+  /** The address follows in `peer`. */
+  z.strictObject({ role: z.literal('connect'), tower, neighbour, token }),
 ]);
 
 /** Coordinator to worker. */
@@ -157,11 +156,8 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     deviation: z.array(z.number().positive()).min(1).max(3),
     /** So many `weights` messages follow for the towers of this worker; what they do not name is drawn (weights) or zero (velocity). */
     sentBlocks: count,
-    link: peerLink,
-    /** Where each tower listens for the next replica's, which gets the address in `peer`, as it gets its own from the replica before. */
-    ringAddress: address,
-    /** Both ends of a link know it, nobody else does. */
-    peerToken: z.string().min(16).max(128),
+    /** None between the towers of a worker that holds both. */
+    links: z.array(linkEnd).max(6),
   }),
   /** The worker is turned away and exits with this code. */
   z.strictObject({ ...envelope, type: z.literal('refuse'), exitCode, message: text }),
@@ -224,6 +220,8 @@ export const betweenTowersSchema = z.discriminatedUnion('type', [
   z.strictObject({ ...envelope, type: z.literal('probe') }),
 ]);
 
+export type LinkEnd = z.infer<typeof linkEnd>;
+export type Neighbour = z.infer<typeof neighbour>;
 /** The header of a received message, worker to coordinator. */
 export type ToCoordinator = z.infer<typeof toCoordinatorSchema>;
 /** The header of a received message, coordinator to worker. */

@@ -3,11 +3,13 @@
 // the coordinator where, and the coordinator tells whoever connects.
 // Invariant: all links are up, or none is left open.
 
-import type { Exchange, OneWayLink } from '../spec/exchange.ts';
+import { PeerLostError } from '../spec/errors.ts';
+import type { Exchange } from '../spec/exchange.ts';
 import type { GradientSum } from '../spec/gradientSum.ts';
 import { towers } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { memoryExchangePair } from '../protocol/memoryExchange.ts';
+import type { LinkEnd } from '../protocol/messages.ts';
 import { RingSum } from '../protocol/ringSum.ts';
 import type { EndNames } from '../protocol/swapBoard.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
@@ -28,69 +30,56 @@ export interface LinkOptions {
 }
 
 type Assignment = Received<'assign'>['header'];
-type Neighbour = Received<'peer'>['header']['neighbour'];
 
 /** Joins every link of the towers of this worker; throws what a link could not be joined for. */
 export async function joinLinks(
   socket: WorkerSocket,
   inbox: Inbox,
   assignment: Assignment,
-  options: LinkOptions,
+  { joinTimeoutMs, peerAddress }: LinkOptions,
 ): Promise<ReadonlyMap<TowerIndex, TowerLinks>> {
-  const { config, link, replica, run, generation } = assignment;
+  const { config, links, replica, run, generation } = assignment;
   const { replicas } = config;
-  const { joinTimeoutMs, peerAddress } = options;
-  const held = assignment.tower === 'both' ? towers : [assignment.tower];
   const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
-  const opened: ZeromqExchange[] = [];
-  const optionsOf = (tower: TowerIndex, neighbour: Neighbour, from: number) => ({
-    ...limits,
-    run,
-    generation,
-    joinTimeoutMs,
-    token: `${assignment.peerToken}-${neighbour === 'tower' ? 'pair' : `ring-${String(tower)}`}-${String(from)}`,
-    ends: endNames(tower, neighbour, from, replicas),
-  });
-  const listen = async (tower: TowerIndex, neighbour: Neighbour, address: string): Promise<ZeromqExchange> => {
-    const exchange = await ZeromqExchange.bind({ ...optionsOf(tower, neighbour, replica), address });
-    opened.push(exchange);
-    socket.send({ type: 'link', step: 0, tower, neighbour, address: exchange.address });
-    return exchange;
+  const opened = new Map<string, ZeromqExchange>();
+  const optionsOf = (end: LinkEnd) => {
+    const ends = endNames(end, replica, replicas);
+    return { ...limits, run, generation, joinTimeoutMs, token: end.token, ends };
   };
-
   try {
-    const pair = link.role === 'bind' ? await listen(0, 'tower', peerAddress ?? link.address) : undefined;
-    const next = new Map<TowerIndex, ZeromqExchange>();
-    const previous = new Map<TowerIndex, ZeromqExchange>();
-    if (replicas > 1)
-      for (const tower of held)
-        next.set(tower, await listen(tower, 'replica', ringAddress(tower, peerAddress) ?? assignment.ringAddress));
-
-    let second: ZeromqExchange | undefined;
-    const expected = (link.role === 'connect' ? 1 : 0) + next.size;
-    for (let heard = 0; heard < expected; heard++) {
-      const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: 'the address of another worker' });
-      const { tower, neighbour, address } = header;
-      const from = neighbour === 'tower' ? replica : (replica + replicas - 1) % replicas;
-      const exchange = await ZeromqExchange.connect({ ...optionsOf(tower, neighbour, from), address });
-      opened.push(exchange);
-      if (neighbour === 'tower') second = exchange;
-      else previous.set(tower, exchange);
+    for (const end of links) {
+      if (end.role !== 'listen') continue;
+      const { tower, neighbour } = end;
+      const address = addressFor(end, peerAddress);
+      const exchange = await ZeromqExchange.bind({ ...optionsOf(end), address });
+      opened.set(keyOf(end), exchange);
+      socket.send({ type: 'link', step: 0, tower, neighbour, address: exchange.address });
     }
-    await Promise.all(opened.map(({ ready }) => ready));
-
-    const inMemory = link.role === 'none' ? memoryExchangePair(limits) : undefined;
-    return new Map(
-      held.map((tower) => {
-        const exchange = inMemory?.[tower] ?? (tower === 0 ? pair : second);
-        if (exchange === undefined) throw new Error(`tower ${String(tower)} has no link to the other one`);
-        return [tower, { exchange, gradientSum: ringOf(replica, replicas, next.get(tower), previous.get(tower)) }];
-      }),
-    );
+    for (const _ of links.filter(({ role }) => role === 'connect')) {
+      const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: 'the address of another worker' });
+      const end = links.find((each) => keyOf(each) === keyOf({ ...header, role: 'connect' }));
+      if (end === undefined)
+        throw new PeerLostError(`the coordinator sent an address for tower ${String(header.tower)}, which is not held here`);
+      opened.set(keyOf(end), await ZeromqExchange.connect({ ...optionsOf(end), address: header.address }));
+    }
+    await Promise.all([...opened.values()].map(({ ready }) => ready));
   } catch (error) {
-    for (const exchange of opened) exchange.close();
+    for (const exchange of opened.values()) exchange.close();
     throw error;
   }
+  const pair = assignment.tower === 'both' ? memoryExchangePair(limits) : undefined;
+  const held = assignment.tower === 'both' ? towers : [assignment.tower];
+  return new Map(
+    held.map((tower) => {
+      const find = (role: LinkEnd['role'], neighbour: LinkEnd['neighbour']) => opened.get(keyOf({ role, tower, neighbour }));
+      const exchange = pair?.[tower] ?? find(tower === 0 ? 'listen' : 'connect', 'tower');
+      if (exchange === undefined) throw new PeerLostError(`tower ${String(tower)} was given no link to the other one`);
+      const [next, previous] = [find('listen', 'replica'), find('connect', 'replica')];
+      const gradientSum =
+        next === undefined || previous === undefined ? undefined : new RingSum({ replica, replicas, next, previous });
+      return [tower, { exchange, gradientSum }];
+    }),
+  );
 }
 
 /** Gives all links up. */
@@ -101,24 +90,22 @@ export function closeLinks(links: ReadonlyMap<TowerIndex, TowerLinks>): void {
   }
 }
 
-function ringOf(
-  replica: number,
-  replicas: number,
-  next: OneWayLink | undefined,
-  previous: OneWayLink | undefined,
-): GradientSum | undefined {
-  return next === undefined || previous === undefined ? undefined : new RingSum({ replica, replicas, next, previous });
+function keyOf({ role, tower, neighbour }: Pick<LinkEnd, 'role' | 'tower' | 'neighbour'>): string {
+  return `${role} ${String(tower)} ${neighbour}`;
 }
 
-/** What messages call the two ends of a link. */
-function endNames(tower: TowerIndex, neighbour: Neighbour, from: number, replicas: number): EndNames {
-  const nameOf = (which: TowerIndex, replica: number): string =>
-    replicas === 1 ? `tower ${String(which)}` : `tower ${String(which)} of replica ${String(replica)}`;
-  return neighbour === 'tower' ? [nameOf(0, from), nameOf(1, from)] : [nameOf(tower, from), nameOf(tower, (from + 1) % replicas)];
+/** What messages call the two ends, the one that listens first. */
+function endNames({ role, tower, neighbour }: LinkEnd, replica: number, replicas: number): EndNames {
+  const nameOf = (which: TowerIndex, of: number): string =>
+    replicas === 1 ? `tower ${String(which)}` : `tower ${String(which)} of replica ${String(of)}`;
+  if (neighbour === 'tower') return [nameOf(0, replica), nameOf(1, replica)];
+  const listener = role === 'listen' ? replica : (replica + replicas - 1) % replicas;
+  return [nameOf(tower, listener), nameOf(tower, (listener + 1) % replicas)];
 }
 
-/** On the host that this worker was told to listen at, with a port of its own. */
-function ringAddress(tower: TowerIndex, peerAddress: string | undefined): string | undefined {
-  if (peerAddress?.startsWith('ipc:') === true) return `${peerAddress}-ring-${String(tower)}`;
-  return peerAddress?.replace(/:[^:]*$/, ':0');
+/** Where to listen: what this worker's command says wins; links of the ring then get a port or path of their own beside it. */
+function addressFor({ address, tower, neighbour }: LinkEnd & { role: 'listen' }, peerAddress: string | undefined): string {
+  if (peerAddress === undefined) return address;
+  if (neighbour === 'tower') return peerAddress;
+  return peerAddress.startsWith('ipc:') ? `${peerAddress}-ring-${String(tower)}` : peerAddress.replace(/:[^:]*$/, ':0');
 }

@@ -3,8 +3,10 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
+import { LinkPlan } from '../../src/coordinator/linkPlan.ts';
 import { batchPayload, readFloatsPayload } from '../../src/protocol/payloads.ts';
 import { parseRunConfig } from '../../src/spec/config.ts';
+import { towers } from '../../src/spec/layout.ts';
 import { Bench, assign, isMessage, next } from '../protocol/sockets.ts';
 
 const bench = new Bench();
@@ -20,6 +22,7 @@ async function predictions(workers: readonly ('both' | 0 | 1)[]): Promise<Float3
   const coordinator = await bench.coordinator();
   const script = fileURLToPath(new URL('../../dist/src/worker/cli.js', import.meta.url));
   const ids: string[] = [];
+  const plan = new LinkPlan(1);
   let peerAddress = '';
   for (const tower of workers) {
     const flags = ['--cpu', '--threads', '1', '--coordinator', coordinator.address, '--tower', String(tower)];
@@ -27,13 +30,9 @@ async function predictions(workers: readonly ('both' | 0 | 1)[]): Promise<Float3
     bench.onClose(() => child.kill('SIGKILL'));
     const { workerId } = await next(coordinator.events, isMessage('hello'));
     ids.push(workerId);
-    const link =
-      tower === 'both'
-        ? ({ role: 'none' } as const)
-        : tower === 0
-          ? ({ role: 'bind', address: 'tcp://127.0.0.1:0' } as const)
-          : ({ role: 'connect' } as const);
-    coordinator.send(workerId, { ...assign, config, classes, tower, link });
+    const seats = (tower === 'both' ? towers : [tower]).map((each) => ({ replica: 0, tower: each }));
+    const links = plan.endsOf(seats, 'tcp://127.0.0.1:0');
+    coordinator.send(workerId, { ...assign, config, classes, tower, links });
     if (tower === 0) {
       const { message } = await next(coordinator.events, isMessage('link'));
       peerAddress = message.header.address;

@@ -70,9 +70,10 @@ describe('a header', () => {
       mean: [33.3],
       deviation: [78.5],
       sentBlocks: 0,
-      link: { role: 'bind', address: 'tcp://127.0.0.1:0' },
-      ringAddress: 'tcp://127.0.0.1:0',
-      peerToken: 'a-token-of-16-characters',
+      links: [
+        { role: 'listen', tower: 0, neighbour: 'tower', address: 'tcp://127.0.0.1:0', token: 'a-token-of-16-characters' },
+        { role: 'connect', tower: 0, neighbour: 'replica', token: 'a-token-of-16-characters' },
+      ],
     };
     expect(decodeHeader(encodeHeader(assign), toWorkerSchema)).toEqual({ ...assign, config });
   });

@@ -32,9 +32,7 @@ export const assign: Outgoing<Extract<ToWorker, { type: 'assign' }>> = {
   mean: [33],
   deviation: [78],
   sentBlocks: 0,
-  link: { role: 'none' },
-  ringAddress: 'tcp://127.0.0.1:0',
-  peerToken: 'a-token-of-16-characters',
+  links: [],
 };
 
 /** Takes events until one fits; throws if none comes within five seconds. */
