@@ -10,7 +10,7 @@ import { MatrixProduct } from './matrixProduct.ts';
 import { measureMemoryPass } from './memoryPass.ts';
 import { distribution } from './statistics.ts';
 import type { Distribution } from './statistics.ts';
-import { percent, textTable } from './textTable.ts';
+import { percent, textTable } from '../src/coordinator/textTable.ts';
 import { benchClasses } from './throughputOptions.ts';
 import { timeCalls } from './timeCalls.ts';
 

@@ -13,7 +13,7 @@ import type { CrosstowerRound } from './crosstowerRound.ts';
 import { runCommand } from './command.ts';
 import type { ProcessKeeper } from './processKeeper.ts';
 import { median } from './statistics.ts';
-import { textTable, threeDigits } from './textTable.ts';
+import { textTable, threeDigits } from '../src/coordinator/textTable.ts';
 
 const classes = 10;
 const warmup = 15;

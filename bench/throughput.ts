@@ -4,7 +4,8 @@
 import { availableParallelism } from 'node:os';
 import { cacheFolder } from '../src/data/fashionMnist.ts';
 import { exitCodes } from '../src/spec/errors.ts';
-import { networks, planNetwork, trainingMultiplyAdds } from '../src/spec/network.ts';
+import { trainingMultiplyAdds } from '../src/spec/counts.ts';
+import { networks, planNetwork } from '../src/spec/network.ts';
 import { readSetup } from '../src/worker/environment.ts';
 import { Ceiling } from './ceiling.ts';
 import { runCommand } from './command.ts';

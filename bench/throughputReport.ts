@@ -7,7 +7,7 @@ import type { PeerName } from './peer.ts';
 import { spread } from './statistics.ts';
 import { ratioNames } from './summary.ts';
 import type { Result, RoundResult } from './summary.ts';
-import { percent, textTable, threeDigits } from './textTable.ts';
+import { percent, textTable, threeDigits } from '../src/coordinator/textTable.ts';
 
 /** What follows the framework's own name and version. */
 const titles = {

@@ -6,6 +6,7 @@ import { stepsPerEpoch } from '../spec/schedule.ts';
 import type { Batch, DataSource } from '../data/batch.ts';
 import { createSampler } from '../data/sampler.ts';
 import { beginAhead } from './ahead.ts';
+import type { StepTraces } from './stepTraces.ts';
 import type { WorkerGroup } from './workerGroup.ts';
 
 /** One batch of the run. */
@@ -70,20 +71,32 @@ export function replicasFor(pictures: number, { replicas }: Pick<RunConfig, 'rep
 /** Loads and sends items as the workers grant credit, until they are sent; rejects once `signal` is aborted. */
 export async function feed(
   items: Iterable<WorkItem>,
-  { config, data, group, signal }: { config: RunConfig; data: DataSource; group: WorkerGroup; signal: AbortSignal },
+  {
+    config,
+    data,
+    group,
+    signal,
+    traces,
+  }: { config: RunConfig; data: DataSource; group: WorkerGroup; signal: AbortSignal; traces?: StepTraces | undefined },
 ): Promise<void> {
-  const loads = loadsOf(items, data);
+  const loads = loadsOf(items, data, traces);
   for await (const { item, batch } of beginAhead(loads, loadAhead - 1)) {
     const { kind, step, epoch, index, indices } = item;
     await group.takeCredit(replicasFor(indices.length, config));
     signal.throwIfAborted();
-    group.sendBatch({ kind, step, epoch, index }, batch);
+    const traced = kind === 'train' && traces?.isTraced(step) === true;
+    group.sendBatch({ kind, step, epoch, index, traced }, batch);
   }
 }
 
-function* loadsOf(items: Iterable<WorkItem>, data: DataSource): Generator<() => Promise<{ item: WorkItem; batch: Batch }>> {
+function* loadsOf(
+  items: Iterable<WorkItem>,
+  data: DataSource,
+  traces: StepTraces | undefined,
+): Generator<() => Promise<{ item: WorkItem; batch: Batch }>> {
   for (const item of items) {
-    const { kind, epoch, indices } = item;
-    yield async () => ({ item, batch: await data.load({ split: kind === 'train' ? 'train' : 'test', epoch, indices }) });
+    const { kind, epoch, indices, step } = item;
+    const load = (): Promise<Batch> => data.load({ split: kind === 'train' ? 'train' : 'test', epoch, indices });
+    yield async () => ({ item, batch: await (traces?.timed(`load batch ${String(step)}`, load) ?? load()) });
   }
 }

@@ -187,7 +187,7 @@ async function* classify(batches: AsyncIterable<Batch>, workers: WorkerGroup, ti
       const batch = isMore ? await workers.during(iterator.next()) : { done: true as const };
       if (batch.done === true) return false;
       await workers.takeCredit();
-      workers.sendBatch({ kind: 'predict', step: 0, epoch: 0, index }, batch.value);
+      workers.sendBatch({ kind: 'predict', step: 0, epoch: 0, index, traced: false }, batch.value);
       return true;
     });
     goesOn = sent;

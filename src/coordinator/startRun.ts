@@ -21,6 +21,8 @@ import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
 import { RunFolder } from './runFolder.ts';
 import { checkSameData, openStart } from './runStart.ts';
+import { StepTraces } from './stepTraces.ts';
+import type { TraceChoice } from './stepTraces.ts';
 import { train } from './training.ts';
 import type { TrainingResult } from './training.ts';
 import { gatherUnlessStopped, openGroup, withWorkplace } from './workplace.ts';
@@ -36,6 +38,8 @@ export interface StartOptions {
   /** Workers to start on this machine; none when they are started elsewhere. */
   readonly localWorkers: readonly LocalChoice[];
   readonly loaderThreads: number;
+  /** Steps to trace, and where to; none for an ordinary run. */
+  readonly trace: TraceChoice | undefined;
   readonly packageVersion: string;
   readonly output: NodeJS.WriteStream;
   readonly stop: AbortSignal;
@@ -155,8 +159,13 @@ async function runWithData(
       lastStep: resume?.inPlace === true ? resume.manifest.step : undefined,
       say,
     });
+    const traces =
+      options.trace === undefined
+        ? undefined
+        : new StepTraces({ ...options.trace, plan, batch: config.batch / config.replicas, from: step, to: steps, say, now });
     const result = await train({
       config,
+      traces,
       data,
       group,
       folder,

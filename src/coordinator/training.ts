@@ -11,6 +11,7 @@ import { evaluationItems, feed, isEvaluated, replicasFor, workItems } from './fe
 import { percent } from './progress.ts';
 import type { Progress } from './progress.ts';
 import type { RunFolder } from './runFolder.ts';
+import type { StepTraces } from './stepTraces.ts';
 import type { WorkerGroup } from './workerGroup.ts';
 
 export interface TrainingOptions {
@@ -24,6 +25,8 @@ export interface TrainingOptions {
   readonly from: RunState;
   /** What every checkpoint says beside the state. */
   readonly facts: Omit<ManifestFacts, keyof RunState | 'metricsBytes'>;
+  /** What is to be known of where the time goes, if anything. */
+  readonly traces?: StepTraces | undefined;
   /** Aborted: finish the step, save and end. */
   readonly stop: AbortSignal;
   /** Monotonic milliseconds. */
@@ -51,12 +54,12 @@ export interface EvaluationScores {
 
 /** Trains until the config's end or a stop, and writes what is due; throws what the workers, the data or the disk cannot recover from. */
 export async function train(options: TrainingOptions): Promise<TrainingResult> {
-  const { config, data, group, folder, checkpoints, progress, facts, stop, now } = options;
+  const { config, data, group, folder, checkpoints, progress, facts, traces, stop, now } = options;
   const lastStep = totalSteps(config, data.counts.train);
   const span = { trainCount: data.counts.train, lastStep };
   const feeding = new AbortController();
   const items = workItems(config, data.counts, { firstStep: options.from.step + 1, lastStep });
-  const fed = feed(items, { config, data, group, signal: feeding.signal });
+  const fed = feed(items, { config, data, group, traces, signal: feeding.signal });
   fed.catch((error: unknown) => {
     if (!feeding.signal.aborted) group.fail(error instanceof Error ? error : new Error(String(error)));
   });
@@ -88,7 +91,9 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   let before = now();
   while (goesOn && state.step < lastStep) {
     const step = state.step + 1;
+    const collecting = now();
     const reports = (await group.collect('gradients', step)).map(({ header }) => header);
+    const reported = now();
     const learningRate = learningRateAt(config, step - 1, data.counts.train, state.schedule);
     const decision = decide(reports, config, { step, learningRate, skippedBefore: state.skippedBefore });
     // A stop ends the run with the step that is decided on next; an evaluation can be stopped, for the step before it is saved.
@@ -96,7 +101,12 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     const isSaved = !goesOn || isCheckpointed(step, config, span) || isEvaluated(step, config, span);
     if (isSaved) await checkpoints.settled();
     group.sendDecision({ type: 'decision', step, ...decision, snapshot: isSaved });
+    const decided = now();
     const done = (await group.collect('stepDone', step)).map(({ header }) => header);
+    if (traces?.isTraced(step) === true) {
+      const times = { collecting, reported, decided, done: now() };
+      traces.add({ step, times, workers: await group.collect('trace', step) });
+    }
     state = { ...state, step, skippedBefore: decision.verdict === 'skip' ? state.skippedBefore + 1 : 0 };
 
     const seconds = (now() - before) / 1000;

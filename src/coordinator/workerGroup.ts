@@ -108,7 +108,10 @@ export class WorkerGroup {
   }
 
   /** Sends every replica its rows of a batch; those that get none hear nothing of it. */
-  sendBatch(header: Pick<Extract<ToWorker, { type: 'batch' }>, 'kind' | 'step' | 'epoch' | 'index'>, batch: Batch): void {
+  sendBatch(
+    header: Pick<Extract<ToWorker, { type: 'batch' }>, 'kind' | 'step' | 'epoch' | 'index' | 'traced'>,
+    batch: Batch,
+  ): void {
     const shards = shardsOf(batch.labels.length, this.#facts.config.replicas);
     const messages = shards.map((shard) => {
       const part = rowsOf(batch, shard);
@@ -128,7 +131,7 @@ export class WorkerGroup {
   }
 
   /** What every tower says in `kind` at `step` (of batch `index`), in the order of the seats of the first `replicas` replicas. */
-  async collect<K extends 'gradients' | 'stepDone' | 'evalResult' | 'weights'>(
+  async collect<K extends 'gradients' | 'stepDone' | 'trace' | 'evalResult' | 'weights'>(
     kind: K,
     step: number,
     { index = 0, replicas = this.#facts.config.replicas }: { index?: number; replicas?: number } = {},
@@ -231,6 +234,7 @@ export class WorkerGroup {
         break;
       case 'gradients':
       case 'stepDone':
+      case 'trace':
         this.#hear(member, header.tower, heardKey(header.type, header.step, 0), message);
         break;
       case 'evalResult':

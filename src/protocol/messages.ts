@@ -100,6 +100,18 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   }),
   /** The decision on a step has been carried out; bytes sent to the other tower, and to the next replica. */
   z.strictObject({ ...envelope, type: z.literal('stepDone'), tower, ms: stepMs, bytesSent: count, bytesSummed: count }),
+  /**
+   * Follows `stepDone` where the batch asked for it; the payload is `traceEventsSchema` as JSON. The two times, by the worker's clock, are
+   * those of the decision's arrival and of `stepDone`: with the coordinator's own they align the clocks.
+   */
+  z.strictObject({
+    ...envelope,
+    type: z.literal('trace'),
+    tower,
+    startMs: milliseconds,
+    decidedMs: milliseconds,
+    doneMs: milliseconds,
+  }),
   /** Sums over one evaluation batch. */
   z.strictObject({
     ...envelope,
@@ -183,6 +195,8 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     channels: z.literal([1, 3]),
     /** The payload has an RGB offset for each picture (PCA colour, paper, section 4.1). */
     hasColour: z.boolean(),
+    /** Answer with `trace` as well. */
+    traced: z.boolean().optional(),
   }),
   /** What every tower does with the gradients of this step. */
   z.strictObject({

@@ -144,9 +144,9 @@ export const runConfigSchema = z.strictObject({
   dropoutForm: z.enum(['paper', 'inverted']).default('paper').meta({
     description: 'Scale the outputs at test time (paper, section 4.2), or in training',
   }),
-  microBatch: count.default(64).meta({
+  microBatch: count.optional().meta({
     description:
-      'Pictures that go through the convolutions at a time, so that feature maps stay in cache; the step stays one of --batch',
+      'Pictures that go through the convolutions at a time; the step stays one of --batch [default: what keeps feature maps in cache, 64 for alexnet]',
   }),
   clipNorm: z.number().positive().optional().meta({ description: 'Scale the gradient down to this norm over both towers' }),
   nonFinite: z.enum(['abort', 'skip']).default('abort').meta({

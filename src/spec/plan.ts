@@ -2,7 +2,7 @@
 // Invariant: everything is read off a NetworkPlan; the time is a model (docs/plan.md), never a measurement.
 
 import { parameterCount, towerParameters } from './layout.ts';
-import { crossingFloats, forwardMultiplyAdds, trainingMultiplyAdds } from './network.ts';
+import { crossingFloats, forwardMultiplyAdds, trainingMultiplyAdds } from './counts.ts';
 import type { NetworkPlan } from './network.ts';
 
 const bytesPerFloat = 4;

@@ -76,6 +76,35 @@ export function runOpMany(name: string, attributes: readonly Attribute[], inputs
   return backend.executeMultipleOutputs(name, attributes, inputs, outputs);
 }
 
+/** Told of every op that runs, tfjs's own included, with the milliseconds around it; a GPU may still be at work by then. */
+export type OpObserver = (op: { readonly name: string; readonly startMs: number; readonly endMs: number }) => void;
+
+const plainOps: Pick<NodeBackend, 'executeSingleOutput' | 'executeMultipleOutputs'> = {
+  executeSingleOutput: backend.executeSingleOutput.bind(backend),
+  executeMultipleOutputs: backend.executeMultipleOutputs.bind(backend),
+};
+
+/** From now on tells `observer` of every op, by the clock `now`; of none without one. */
+export function observeOps(observer: OpObserver | undefined, now: () => number): void {
+  const observed =
+    <Args extends [string, ...never[]], R>(run: (...args: Args) => R) =>
+    (...args: Args): R => {
+      const startMs = now();
+      const result = run(...args);
+      observer?.({ name: args[0], startMs, endMs: now() });
+      return result;
+    };
+  Object.assign(
+    backend,
+    observer === undefined
+      ? plainOps
+      : {
+          executeSingleOutput: observed(plainOps.executeSingleOutput),
+          executeMultipleOutputs: observed(plainOps.executeMultipleOutputs),
+        },
+  );
+}
+
 /** Sums of what lies in two tensors of one shape. */
 export function add(a: Tensor, b: Tensor): Tensor {
   return runOp('AddV2', [float32], [a, b]);

@@ -18,6 +18,8 @@ import type { DropoutRule, MaskSource } from './dropout.ts';
 import type { Kernels } from './kernels.ts';
 import { GradientBuckets } from './gradientBuckets.ts';
 import { LogitsStage } from './logitsStage.ts';
+import { unobserved } from './observer.ts';
+import type { PassObserver, Place } from './observer.ts';
 import type { Gradients, Parameters } from './parameters.ts';
 import { softmaxCrossEntropy } from './softmaxCrossEntropy.ts';
 import type { Scores } from './softmaxCrossEntropy.ts';
@@ -40,6 +42,7 @@ export interface TowerOptions {
   readonly trainOnly?: readonly string[] | undefined;
   /** Adds up what this tower's replicas have; none where there is but one. */
   readonly gradientSum?: GradientSum | undefined;
+  readonly observer?: PassObserver;
   /** Monotonic milliseconds. */
   readonly now: () => number;
 }
@@ -72,11 +75,13 @@ export class Tower {
   readonly #convs: readonly ConvStage[];
   readonly #denses: readonly DenseStage[];
   readonly #logits: LogitsStage;
+  readonly #observer: PassObserver;
 
   constructor(options: TowerOptions) {
     const { plan, index, kernels, parameters, dropout, masks } = options;
     const { spec: network } = plan;
     this.#options = options;
+    this.#observer = options.observer ?? unobserved;
     this.index = index;
     const gradients = gradientsWanted(network, options.trainOnly);
     const wantedOf = ({ spec: { name } }: { spec: { name: string } }): GradientsWanted =>
@@ -99,10 +104,12 @@ export class Tower {
    */
   async computeGradients(step: number, images: Tensor, labels: Tensor, shard?: Shard): Promise<StepGradients> {
     const { logits, tape } = await this.#forward(images, { step, training: true, shard });
-    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, shard?.of ?? tape.pictures);
+    const loss = (): ReturnType<typeof softmaxCrossEntropy> => softmaxCrossEntropy(logits, labels, shard?.of ?? tape.pictures);
+    const { scores, dLogits } = this.#observer.during({ layer: 'loss', phase: 'forward' }, loss);
     logits.dispose();
     const gradients = await this.#backward(dLogits, tape);
-    return { scores, gradients, squaredNorm: this.#squaredNorm(gradients) };
+    const squaredNorm = this.#observer.during({ layer: 'norm', phase: 'backward' }, () => this.#squaredNorm(gradients));
+    return { scores, gradients, squaredNorm };
   }
 
   /** Scores images without training; `batch` keeps its swaps apart from those of other batches. */
@@ -124,7 +131,9 @@ export class Tower {
 
   /** Applies the gradients, and frees them. */
   applyGradients(gradients: Gradients, rates: (block: ParameterBlock) => UpdateRates): void {
-    this.#options.parameters.update(gradients, rates);
+    this.#observer.during({ layer: 'update', phase: 'backward' }, () => {
+      this.#options.parameters.update(gradients, rates);
+    });
   }
 
   close(): void {
@@ -148,7 +157,10 @@ export class Tower {
       const saves: ConvSaved[] = [];
       let x = slicePictures(images, range);
       for (const conv of this.#convs) {
-        const { y, saved } = await conv.forward(x, (site) => this.#send({ ...tag, site, microBatch }));
+        const maps = x;
+        const { y, saved } = await this.#in(conv, 'forward', () =>
+          conv.forward(maps, (site) => this.#send({ ...tag, site, microBatch })),
+        );
         saves.push(saved);
         x = y;
       }
@@ -158,11 +170,16 @@ export class Tower {
     let features = flatten(parts);
     const denses: DenseSaved[] = [];
     for (const dense of this.#denses) {
-      const { y, saved } = await dense.forward(features, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), pass);
+      const x = features;
+      const { y, saved } = await this.#in(dense, 'forward', () =>
+        dense.forward(x, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), pass),
+      );
       denses.push(saved);
       features = y;
     }
-    const logits = await this.#logits.forward(features, this.#send({ ...tag, site: this.#logits.plan.spec.name, microBatch: 0 }));
+    const logits = await this.#in(this.#logits, 'forward', () =>
+      this.#logits.forward(features, this.#send({ ...tag, site: this.#logits.plan.spec.name, microBatch: 0 })),
+    );
     return { logits, tape: { step: pass.step, pictures, convs, denses, features } };
   }
 
@@ -174,13 +191,18 @@ export class Tower {
     const tag = { step: tape.step, phase: 'backward' } as const;
     const { gradientSum } = this.#options;
     const buckets = gradientSum === undefined ? undefined : new GradientBuckets(gradientSum, tape.step);
-    let d = this.#logits.backward(dLogits, tape.features, take);
+    let d = this.#in(this.#logits, 'backward', () => this.#logits.backward(dLogits, tape.features, take));
     dispose(dLogits, tape.features);
     await buckets?.takeLayer(this.#logits.plan.spec.name, gradients);
     for (const [i, dense] of [...this.#denses.entries()].reverse()) {
       const saved = savedAt(tape.denses, i);
-      if (d === undefined) dense.release(saved);
-      else d = await dense.backward(d, saved, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), take);
+      const dy = d;
+      if (dy === undefined) dense.release(saved);
+      else {
+        d = await this.#in(dense, 'backward', () =>
+          dense.backward(dy, saved, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), take),
+        );
+      }
       await buckets?.takeLayer(dense.plan.spec.name, gradients);
     }
     const features = d;
@@ -191,8 +213,13 @@ export class Tower {
       let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
         const saved = savedAt(saves, i);
-        if (dy === undefined) conv.release(saved);
-        else dy = await conv.backward(dy, saved, (site) => this.#send({ ...tag, site, microBatch }), take);
+        const d = dy;
+        if (d === undefined) conv.release(saved);
+        else {
+          dy = await this.#in(conv, 'backward', () =>
+            conv.backward(d, saved, (site) => this.#send({ ...tag, site, microBatch }), take),
+          );
+        }
         // A convolution's gradients are whole after its last part only.
         await buckets?.takeLayer(conv.plan.spec.name, microBatch === parts.length - 1 ? gradients : unfinished);
       }
@@ -203,7 +230,7 @@ export class Tower {
 
   async #summed(buckets: GradientBuckets): Promise<Gradients> {
     const start = this.#options.now();
-    const gradients = await buckets.summed();
+    const gradients = await this.#observer.during({ layer: 'replicas', phase: 'backward' }, () => buckets.summed());
     this.sumWaitMs += this.#options.now() - start;
     return gradients;
   }
@@ -212,14 +239,21 @@ export class Tower {
   #send(tag: SwapTag): Send {
     const { exchange, now } = this.#options;
     return (mine) => {
+      const sending = now();
       const swap = exchange.swap(tag, download(mine));
+      this.#observer.crossed('send', sending);
       return async () => {
-        const start = now();
+        const waiting = now();
         const theirs = await swap.received;
-        this.exchangeWaitMs += now() - start;
+        this.exchangeWaitMs += now() - waiting;
+        this.#observer.crossed('wait', waiting);
         return upload(theirs);
       };
     };
+  }
+
+  #in<T>({ plan }: { plan: { spec: { name: string } } }, phase: Place['phase'], run: () => T): T {
+    return this.#observer.during({ layer: plan.spec.name, phase }, run);
   }
 
   #squaredNorm(gradients: Gradients): number {

@@ -7,6 +7,12 @@ import { fork } from 'node:child_process';
 import { z } from 'zod';
 import { exitCodes } from '../spec/errors.ts';
 
+/**
+ * V8 collects garbage on the main thread alone: its four helper threads would take a quarter of a core from the towers, since what a step
+ * throws away, tensors and frames outside the heap, makes them mark over and over (docs/performance.md).
+ */
+const nodeFlags = ['--single-threaded-gc'];
+
 const marker = 'CROSSTOWER_WORKER_PROCESS';
 
 const stopMessage = z.strictObject({ stop: z.string() });
@@ -23,7 +29,11 @@ export function launchWorkerProcess(environment: Readonly<Record<string, string>
   // Detached: in a process group of its own, which Ctrl-C at the terminal does not reach. A coordinator with --local has put this
   // process into such a group already, and ends the group as a whole.
   const detached = !process.connected;
-  const child = fork(script, args, { env: { ...process.env, ...environment, [marker]: '1' }, detached });
+  const child = fork(script, args, {
+    env: { ...process.env, ...environment, [marker]: '1' },
+    execArgv: [...process.execArgv, ...nodeFlags],
+    detached,
+  });
   // Stuck or stopped, it would not notice that the channel is closed.
   process.once('exit', () => {
     child.kill('SIGKILL');

@@ -8,6 +8,7 @@ import type { ExitCode } from '../spec/errors.ts';
 import { CrosstowerError, OutOfMemoryError, PeerLostError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
+import { defaultMicroBatch } from '../spec/counts.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import { readFloatsPayload } from '../protocol/payloads.ts';
 import { WorkerSocket } from '../protocol/workerSocket.ts';
@@ -20,6 +21,7 @@ import type { Received } from './inbox.ts';
 import { closeLinks, joinLinks } from './links.ts';
 import type { TowerLinks } from './links.ts';
 import { Snapshots } from './snapshots.ts';
+import { StepTrace } from './stepTrace.ts';
 import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
 import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
@@ -92,7 +94,8 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
   log(`assigned ${inWords(assignment)} of run ${assignment.run}, network ${assignment.config.network}`);
 
   const links = await joinLinks(socket, inbox, assignment, options);
-  const seats = takeSeats(assignment, links);
+  const trace = new StepTrace(() => performance.now());
+  const seats = takeSeats(assignment, links, trace);
   await loadState(seats, inbox, assignment, joinTimeoutMs);
   socket.send({ type: 'ready', step: 0, tower: assignment.tower });
   await inbox.take(['begin'], { ms: joinTimeoutMs, what: 'the other tower to be ready' });
@@ -109,6 +112,7 @@ async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: 
     socket,
     config,
     snapshots,
+    trace,
     pictures: {
       size: networkFor(config).inputSize,
       padding: networkFor(config).inputPadding,
@@ -157,7 +161,7 @@ async function takeBatches(context: StepContext): Promise<never> {
 type Assignment = Received<'assign'>['header'];
 
 /** The towers of this process, with their weights drawn. */
-function takeSeats({ config, classes }: Assignment, links: ReadonlyMap<TowerIndex, TowerLinks>): TowerSeat[] {
+function takeSeats({ config, classes }: Assignment, links: ReadonlyMap<TowerIndex, TowerLinks>, trace: StepTrace): TowerSeat[] {
   const plan = planNetwork(networkFor(config), classes);
   const kernels = chooseKernels();
   return [...links].map(([index, { exchange, gradientSum }]): TowerSeat => {
@@ -172,8 +176,9 @@ function takeSeats({ config, classes }: Assignment, links: ReadonlyMap<TowerInde
       gradientSum,
       dropout: { rate: config.dropout, form: config.dropoutForm },
       masks: keyedMasks(config.seed, index, config.dropout),
-      microBatch: config.microBatch,
+      microBatch: config.microBatch ?? defaultMicroBatch(plan),
       trainOnly: config.trainOnly,
+      observer: trace.observerOf(index),
       now: () => performance.now(),
     });
     return { tower, parameters, bytesSent: () => exchange.bytesSent, bytesSummed: () => gradientSum?.bytesSent ?? 0 };

@@ -6,6 +6,7 @@ import { performance } from 'node:perf_hooks';
 import type { RunConfig } from '../spec/config.ts';
 import type { ParameterBlock } from '../spec/layout.ts';
 import { floatsPayload, readBatchPayload } from '../protocol/payloads.ts';
+import { splitFrames } from '../protocol/frames.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
 import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
@@ -16,6 +17,7 @@ import type { Tensor } from '../tower/tensorflow.ts';
 import type { UpdateRates } from '../tower/updateRule.ts';
 import type { Inbox, Received } from './inbox.ts';
 import type { Snapshots } from './snapshots.ts';
+import type { StepTrace } from './stepTrace.ts';
 
 /** One tower in this process, its weights, and what it has sent to the other and to its replicas. */
 export interface TowerSeat {
@@ -33,6 +35,7 @@ export interface StepContext {
   readonly config: RunConfig;
   readonly pictures: PictureRule;
   readonly snapshots: Snapshots;
+  readonly trace: StepTrace;
 }
 
 /** Pictures and labels on the device. */
@@ -43,25 +46,27 @@ export interface PreparedBatch {
 }
 
 /** Uploads a batch: pixels become pictures on the device. Takes a place among the coordinator's credits again. */
-export function prepareBatch(batch: Received<'batch'>, { pictures, socket }: StepContext): PreparedBatch {
+export function prepareBatch(batch: Received<'batch'>, { seats, pictures, socket, trace }: StepContext): PreparedBatch {
   const { header } = batch;
   const { labels, pixels, colour } = readBatchPayload(batch);
   socket.send({ type: 'credit', step: header.step, count: 1 });
-  return {
+  const { tower } = at(seats, 0);
+  return trace.observerOf(tower.index).during({ layer: 'pictures', phase: 'forward' }, () => ({
     header,
     images: preparePictures({ ...header, bytes: pixels, colour }, pictures),
     labels: uploadInt32(labels, [header.count]),
-  };
+  }));
 }
 
 /** Trains on one batch, which it frees; `whileWaiting` is done in the time that the other tower and the coordinator take. */
 export async function trainingStep(
   { header, images, labels }: PreparedBatch,
-  { seats, inbox, socket, config, snapshots }: StepContext,
+  { seats, inbox, socket, config, snapshots, trace }: StepContext,
   { dataWaitMs, whileWaiting }: { dataWaitMs: number; whileWaiting: () => void },
 ): Promise<void> {
   const { step } = header;
   const start = performance.now();
+  if (header.traced) trace.begin(seats.map(({ tower }) => tower.index));
   const waitedBefore = seats.map(({ tower }) => tower.exchangeWaitMs);
   const sumWaitedBefore = seats.map(({ tower }) => tower.sumWaitMs);
   const sentBefore = seats.map((seat) => seat.bytesSent());
@@ -86,9 +91,12 @@ export async function trainingStep(
     ms: 1000 * config.stepTimeout,
     what: `the decision on step ${String(step)}`,
   });
-  const syncMs = performance.now() - reported;
-
   const updating = performance.now();
+  const syncMs = updating - reported;
+  if (header.traced)
+    seats.forEach(({ tower }) => {
+      trace.did(tower.index, 'sync', reported);
+    });
   seats.forEach(({ tower }, i) => {
     const { gradients } = at(results, i);
     if (decision.header.verdict === 'apply') tower.applyGradients(gradients, updateRates(config, decision.header));
@@ -110,6 +118,12 @@ export async function trainingStep(
       bytesSummed: seat.bytesSummed() - at(summedBefore, i),
     });
   });
+  if (!header.traced) return;
+  const times = { startMs: start, decidedMs: updating, doneMs: performance.now() };
+  for (const [tower, events] of trace.end()) {
+    const payload = splitFrames(Buffer.from(JSON.stringify(events)));
+    socket.send({ type: 'trace', step, tower, ...times }, payload);
+  }
 }
 
 /** Scores one evaluation batch, which it frees. */

@@ -4,14 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/spec/errors.ts';
 import { parseRunConfig } from '../../src/spec/config.ts';
 import { mergedShapes, parameterCount } from '../../src/spec/layout.ts';
-import {
-  crossingFloats,
-  forwardMultiplyAdds,
-  networkFor,
-  networks,
-  planNetwork,
-  trainingMultiplyAdds,
-} from '../../src/spec/network.ts';
+import { crossingFloats, forwardMultiplyAdds, trainingMultiplyAdds } from '../../src/spec/counts.ts';
+import { networkFor, networks, planNetwork } from '../../src/spec/network.ts';
 import type { ConvSpec, NetworkChoice, NetworkPlan, NetworkSpec } from '../../src/spec/network.ts';
 
 const alexnet = planNetwork(networks.alexnet, 1000);

@@ -12,6 +12,8 @@ import { startRun } from '../startRun.ts';
 /** Where workers look for a coordinator unless told otherwise. */
 const defaultBind = 'tcp://127.0.0.1:5570';
 const runsFolder = 'runs';
+/** Of a trace, unless --profile says how many. */
+const tracedSteps = 3;
 
 const startFlags = {
   config: {
@@ -53,6 +55,19 @@ const startFlags = {
     default: 1,
     describe: 'Threads that read, crop and flip pictures',
   },
+  trace: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Where the time goes:',
+    describe:
+      'Write a trace of a few steps to this file, for ui.perfetto.dev or chrome://tracing: a lane per tower, one for the coordinator',
+  },
+  profile: {
+    type: 'number',
+    requiresArg: true,
+    group: 'Where the time goes:',
+    describe: 'Print a table of N steps: milliseconds, GFLOP/s and share of each layer, forward and backward',
+  },
 } as const satisfies Record<string, Flag>;
 
 const startSchema = z.object({
@@ -63,6 +78,8 @@ const startSchema = z.object({
   'allow-change': z.string().optional(),
   ...localFields,
   'loader-threads': z.int().min(1),
+  trace: z.string().min(1).optional(),
+  profile: z.int().min(1).max(1000).optional(),
 });
 
 /** runs/2026-11-24T06-30-00: sorts by time, and is a legal name everywhere. */
@@ -78,6 +95,7 @@ export const start: Command = {
     ['start --local cpu --network compact --epochs 5', "both workers on this machine's CPU"],
     ['start --data fashion-mnist', 'wait for `worker --gpu 0` and `worker --gpu 1`'],
     ['start --config run.yaml --lr 0.02', 'fields from a file, one of them changed'],
+    ['start --local cpu --trace step.json --profile 5', 'and where the time of five steps goes'],
     ['start --local cpu --resume auto', 'go on with the newest run after Ctrl-C'],
   ],
   epilogue:
@@ -101,6 +119,10 @@ export const start: Command = {
       resume,
       localWorkers: localWorkers(args, config.replicas),
       loaderThreads: args['loader-threads'],
+      trace:
+        args.trace === undefined && args.profile === undefined
+          ? undefined
+          : { file: args.trace, isProfiled: args.profile !== undefined, steps: args.profile ?? tracedSteps },
       packageVersion,
       output,
       stop: takeSignals(say),
