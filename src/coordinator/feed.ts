@@ -70,6 +70,7 @@ export async function feed(
 ): Promise<void> {
   const loads = loadsOf(items, data);
   for await (const { item, batch } of beginAhead(loads, loadAhead - 1)) {
+    signal.throwIfAborted();
     await group.takeCredit();
     signal.throwIfAborted();
     const { kind, step, epoch, index } = item;

@@ -15,14 +15,15 @@ import type { DataSource } from '../data/batch.ts';
 import { openData } from '../data/openData.ts';
 import { fileNames } from './checkpoint.ts';
 import { Checkpoints } from './checkpoints.ts';
+import { Commits } from './commits.ts';
+import { trainThroughLosses } from './generations.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
 import { RunFolder } from './runFolder.ts';
 import { checkSameData, openStart } from './runStart.ts';
-import { train } from './training.ts';
 import type { TrainingResult } from './training.ts';
-import { gatherUnlessStopped, openGroup, withWorkplace } from './workplace.ts';
+import { openGroup, withWorkplace } from './workplace.ts';
 import type { Workplace } from './workplace.ts';
 
 export interface StartOptions {
@@ -66,11 +67,6 @@ export async function startRun(options: StartOptions): Promise<ExitCode> {
   }
 }
 
-interface RunIdentity {
-  readonly run: string;
-  readonly generation: number;
-}
-
 interface Desk {
   readonly progress: Progress;
   readonly folder: RunFolder;
@@ -83,12 +79,10 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
   // A run that goes on is the same run, one generation later: what its last coordinator left in a queue is stale.
   const { resume } = options;
   const isSameRun = resume?.inPlace === true;
-  const run: RunIdentity = {
-    run: isSameRun ? resume.manifest.run : randomUUID(),
-    generation: isSameRun ? resume.manifest.generation + 1 : 1,
-  };
+  const run = isSameRun ? resume.manifest.run : randomUUID();
   const workplace = {
-    ...run,
+    run,
+    generation: isSameRun ? resume.manifest.generation + 1 : 1,
     bind: options.bind,
     localWorkers: options.localWorkers,
     logPath: (tower: LocalChoice['tower']) => folder.workerLog(tower),
@@ -115,7 +109,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
 }
 
 async function runWithData(
-  options: StartOptions & Desk & { workplace: Workplace; data: DataSource; run: RunIdentity },
+  options: StartOptions & Desk & { workplace: Workplace; data: DataSource; run: string },
 ): Promise<ExitCode> {
   const { config, data, folder, progress, say, workplace, now, packageVersion, resume, run } = options;
   const plan = planNetwork(networkFor(config), data.classes.length);
@@ -130,7 +124,7 @@ async function runWithData(
     mean: data.mean,
     deviation: data.deviation,
     packageVersion,
-    state: start.state,
+    start: { state: start.state, step: start.from.step },
   };
   const group = openGroup(workplace, facts, say);
   try {
@@ -142,10 +136,6 @@ async function runWithData(
       `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers; ${String(steps)} steps of ${String(config.batch)} pictures`,
     );
     const stop = AbortSignal.any([options.stop, group.stopRequested.signal]);
-    const { step } = start.from;
-    const saved = step === 0 ? 'nothing was saved' : `the checkpoint of step ${String(step)} is as it was`;
-    await gatherUnlessStopped(group, stop, `stopped before training began: ${saved}`);
-    await start.close();
     const checkpoints = new Checkpoints({
       folder: folder.paths.checkpoints,
       plan,
@@ -153,16 +143,23 @@ async function runWithData(
       lastStep: resume?.inPlace === true ? resume.manifest.step : undefined,
       say,
     });
-    const result = await train({
+    const commits = new Commits({
+      checkpoints,
+      folder: folder.paths.checkpoints,
+      plan,
+      reopenStart: () => openStart(plan, options),
+      say,
+    });
+    const result = await trainThroughLosses(start, {
       config,
       data,
       group,
+      local: workplace.local,
       folder,
-      checkpoints,
+      commits,
       progress,
-      from: start.from,
       facts: {
-        ...run,
+        run,
         packageVersion,
         config,
         classes: [...data.classes],
@@ -170,6 +167,7 @@ async function runWithData(
       },
       stop,
       now,
+      say,
     });
     const { lastPath } = checkpoints;
     if (lastPath !== undefined) await folder.publishModel(join(lastPath, fileNames.weights));

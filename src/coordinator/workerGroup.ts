@@ -1,5 +1,8 @@
 // The workers of a run as the coordinator sees them: who holds which tower, what they have said, and what is still missing.
-// Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it.
+// A run is a row of generations (docs/adr/0016-recovery.md). One ends with its first failure; whoever is still there is a member of the next,
+// and who comes in between waits for it.
+// Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it. No message and no wait of
+// one generation reaches into another.
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,7 +17,15 @@ import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/mes
 import { floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
 import type { PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
+import { describe, towerNames } from './member.ts';
+import type { Member } from './member.ts';
 import { Waits } from './waits.ts';
+
+/** What the towers of a generation start from, and the step that it is the state of. */
+export interface GenerationStart {
+  readonly state: InitialState;
+  readonly step: number;
+}
 
 /** What the workers are told when they join. */
 export interface RunFacts {
@@ -26,19 +37,8 @@ export interface RunFacts {
   /** Where tower 0 listens for tower 1, unless its own command says otherwise. */
   readonly peerAddress: string;
   readonly packageVersion: string;
-  /** What the towers start from. */
-  readonly state: InitialState;
-}
-
-interface Member {
-  readonly workerId: string;
-  readonly towers: readonly TowerIndex[];
-  readonly place: string;
-  credit: number;
-  isReady: boolean;
-  lastHeard: string;
-  /** Has answered since it was last asked. */
-  answers: boolean;
+  /** Of the first generation. */
+  readonly start: GenerationStart;
 }
 
 type Kind = ToCoordinator['type'];
@@ -48,6 +48,8 @@ type Heard<K extends Kind> = Message<Extract<ToCoordinator, { type: K }>>;
 const explanationMs = 1500;
 /** How long a worker may take to show that it is alive once the others have waited too long. */
 const answerMs = 1000;
+/** How long one whose place somebody else asks for may take to do so: a stall of some seconds costs nobody their place. */
+const claimMs = 5000;
 
 export class WorkerGroup {
   /** Aborted once somebody told a worker to stop the run. */
@@ -55,26 +57,69 @@ export class WorkerGroup {
   readonly #socket: CoordinatorSocket;
   readonly #facts: RunFacts;
   readonly #say: (line: string) => void;
-  readonly #peerToken = randomUUID();
-  readonly #members: Member[] = [];
   readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
-  readonly #waits = new Waits();
+  #members: Member[] = [];
+  /** Of this generation; nothing between two. */
+  #start: GenerationStart | undefined;
+  #peerToken = randomUUID();
+  #linkAddress: string | undefined;
+  #waits = new Waits();
   #stateSent: Promise<void> = Promise.resolve();
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
     this.#facts = facts;
     this.#say = say;
+    this.#start = facts.start;
     void this.#listen();
+  }
+
+  get generation(): number {
+    return this.#socket.generation;
+  }
+
+  /** The towers that nobody holds. */
+  missingTowers(): TowerIndex[] {
+    return towers.filter((tower) => !this.#members.some((member) => member.towers.includes(tower)));
+  }
+
+  /** Ends the generation; whoever did not answer when asked for the last time is given up. Settles when nothing of it is under way here. */
+  async endGeneration(reason: Error): Promise<void> {
+    this.fail(reason);
+    this.#start = undefined;
+    await this.#stateSent.catch(() => undefined);
+    for (const member of this.#members.filter(({ isMute }) => isMute)) {
+      this.#remove(member);
+      const message = `${describe(member)} did not answer and was given up`;
+      this.#socket.send(member.workerId, { type: 'stop', step: 0, exitCode: exitCodes.peerLost, reason: message });
+      this.#socket.forget(member.workerId);
+    }
+  }
+
+  /** Starts the next generation: everybody who is there returns to this state; `gather` waits for them. */
+  startGeneration(start: GenerationStart): void {
+    this.#socket.startGeneration(this.#socket.generation + 1);
+    this.#heard.clear();
+    this.#waits = new Waits();
+    this.#stateSent = Promise.resolve();
+    this.#peerToken = randomUUID();
+    this.#linkAddress = undefined;
+    this.#start = start;
+    for (const member of this.#members) {
+      member.credit = 0;
+      member.isReady = false;
+      this.#assign(member);
+    }
   }
 
   /** Waits until both towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
   async gather(): Promise<void> {
     const { joinTimeout } = this.#facts.config;
-    await this.#waits.until(() => this.#missingTowers().length === 0 && this.#members.every((member) => member.isReady), {
+    await this.#waits.until(() => this.missingTowers().length === 0 && this.#members.every((member) => member.isReady), {
       ms: 1000 * joinTimeout,
+      isLast: true,
       what: () => {
-        const missing = this.#missingTowers();
+        const missing = this.missingTowers();
         if (missing.length > 0) return `no worker for ${towerNames(missing)} joined at ${this.#socket.address}`;
         const late = this.#members.filter((member) => !member.isReady);
         return `${late.map(describe).join(' and ')} joined, but could not reach the other tower`;
@@ -142,14 +187,15 @@ export class WorkerGroup {
     return this.#waits.during(work);
   }
 
-  /** The run cannot go on: every wait ends, now and later, with the first reason. */
+  /** The generation cannot go on: every wait ends, now and later, with the first reason. */
   fail(reason: Error): void {
     this.#waits.fail(reason);
   }
 
-  /** The run cannot go on, for the process of these towers has ended: the error is completed by what was last heard of it. */
+  /** The generation cannot go on, for the process of these towers has ended: the error is completed by what was last heard of it. */
   failProcess(which: readonly TowerIndex[], error: CrosstowerError): void {
     const member = this.#members.find((candidate) => candidate.towers.some((tower) => which.includes(tower)));
+    if (member !== undefined) this.#remove(member);
     const heard = member === undefined ? '' : `, last heard ${member.lastHeard}`;
     this.fail(new CrosstowerError(error.exitCode, `${error.message}${heard}`, { cause: error }));
   }
@@ -177,11 +223,12 @@ export class WorkerGroup {
     const { header } = message;
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (header.type === 'hello') {
-      this.#admit(workerId, header);
+      void this.#admit(workerId, header);
       return;
     }
     if (member === undefined) return;
     member.answers = true;
+    member.isMute = false;
     if (header.type === 'pong') return;
     member.lastHeard = header.step > 0 ? `'${header.type}' of step ${String(header.step)}` : `'${header.type}'`;
     switch (header.type) {
@@ -203,6 +250,9 @@ export class WorkerGroup {
       case 'weights':
         this.#hear(header.tower, heardKey(header.type, header.step, header.index), message);
         break;
+      case 'stranded':
+        this.#takeStranding(member, header.message);
+        break;
       case 'failed':
         this.#takeFailure(member, header.exitCode, header.message);
         break;
@@ -223,24 +273,25 @@ export class WorkerGroup {
     heard.set(tower, message);
   }
 
-  #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): void {
+  async #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): Promise<void> {
     const place = `${hello.host}, pid ${String(hello.pid)}`;
-    const refuse = (message: string): void => {
+    const wantedNow = (): readonly TowerIndex[] =>
+      hello.tower === 'auto' ? this.missingTowers().slice(0, 1) : hello.tower === 'both' ? towers : [hello.tower];
+    const holdersNow = (): Member[] => {
+      const wanted = wantedNow();
+      return this.#members.filter((member) => wanted.length === 0 || member.towers.some((tower) => wanted.includes(tower)));
+    };
+    // A connection may have broken without our noticing, and its worker be back before we do.
+    if (holdersNow().length > 0) await this.#giveUpSilent(holdersNow());
+    const [holders, wanted] = [holdersNow(), wantedNow()];
+    if (holders.length > 0) {
+      const message =
+        wanted.length === 0
+          ? `both towers are taken: ${holders.map(describe).join(' and ')}`
+          : `${holders.map(describe).join(' and ')} is there already`;
       this.#say(`refused a worker (${place}): ${message}`);
       this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
       this.#socket.forget(workerId);
-    };
-    const free = this.#missingTowers();
-    const wanted: readonly TowerIndex[] =
-      hello.tower === 'auto' ? free.slice(0, 1) : hello.tower === 'both' ? towers : [hello.tower];
-    const [first] = wanted;
-    if (first === undefined) {
-      refuse(`both towers are taken: ${this.#members.map(describe).join(' and ')}`);
-      return;
-    }
-    const taken = this.#members.find((member) => member.towers.some((tower) => wanted.includes(tower)));
-    if (taken !== undefined) {
-      refuse(`${describe(taken)} is there already`);
       return;
     }
     if (hello.packageVersion !== this.#facts.packageVersion) {
@@ -248,20 +299,43 @@ export class WorkerGroup {
         `a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`,
       );
     }
-    const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'", answers: true };
+    const heard = { lastHeard: "'hello'", answers: true, isMute: false };
+    const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, ...heard };
     this.#members.push(member);
     this.#say(`${towerNames(wanted)}: ${place}, ${hello.device}`);
-    const missing = this.#missingTowers();
+    const missing = this.missingTowers();
     if (missing.length > 0) this.#say(`waiting for a worker for ${towerNames(missing)}`);
-    this.#assign(member, first);
+    this.#assign(member);
+    this.#waits.check();
   }
 
-  #assign(member: Member, first: TowerIndex): void {
-    const { config, classes, picture, mean, deviation, peerAddress, state } = this.#facts;
+  /** Removes those of `holders` who do not answer in time; their generation has failed. */
+  async #giveUpSilent(holders: readonly Member[]): Promise<void> {
+    const isThere = (member: Member): boolean => this.#members.includes(member);
+    for (const member of holders) {
+      member.answers = false;
+      this.#socket.send(member.workerId, { type: 'ping', step: 0 });
+    }
+    for (let waited = 0; waited < claimMs && holders.some((member) => isThere(member) && !member.answers); waited += 50) {
+      await sleep(50);
+    }
+    for (const member of holders) {
+      if (!isThere(member) || member.answers) continue;
+      this.#socket.forget(member.workerId);
+      this.#lose(member.workerId, new PeerLostError('it does not answer, and another worker asks for its place'));
+    }
+  }
+
+  /** Tells a worker its place in this generation; between two, it waits for the next. */
+  #assign(member: Member): void {
+    if (this.#start === undefined) return;
+    const { config, classes, picture, mean, deviation, peerAddress } = this.#facts;
+    const { state, step } = this.#start;
+    const [first = 0] = member.towers;
     const isBoth = member.towers.length === towers.length;
     this.#socket.send(member.workerId, {
       type: 'assign',
-      step: 0,
+      step,
       tower: isBoth ? 'both' : first,
       config,
       classes,
@@ -274,16 +348,17 @@ export class WorkerGroup {
     });
     if (first === 1 && this.#linkAddress !== undefined) this.#sendPeerAddress(this.#linkAddress);
     // One worker after the other: a large tensor is in memory once.
-    this.#stateSent = this.#stateSent.then(() => this.#sendState(member));
+    const waits = this.#waits;
+    this.#stateSent = this.#stateSent.then(() => this.#sendState(member, state));
     this.#stateSent.catch((error: unknown) => {
-      this.fail(error instanceof Error ? error : new Error(String(error)));
+      waits.fail(error instanceof Error ? error : new Error(String(error)));
     });
   }
 
   /** Block by block, each when the one before has arrived: a worker answers a ping when it has read what came before it. */
-  async #sendState(member: Member): Promise<void> {
+  async #sendState(member: Member, state: InitialState): Promise<void> {
     const { workerId, towers: held } = member;
-    const { state, config } = this.#facts;
+    const { config } = this.#facts;
     for (const tower of held) {
       const total = state.blockCount(tower);
       let index = 0;
@@ -294,13 +369,12 @@ export class WorkerGroup {
         this.#socket.send(workerId, { type: 'ping', step: 0 });
         await this.#waits.until(() => member.answers, {
           ms: 1000 * config.joinTimeout,
+          ask: () => this.#ask(),
           what: () => `${describe(member)} did not take ${name}`,
         });
       }
     }
   }
-
-  #linkAddress: string | undefined;
 
   /** Tower 0 listens: tower 1 is told where, now or when it joins. */
   #sendPeerAddress(address: string): void {
@@ -312,23 +386,30 @@ export class WorkerGroup {
   #lose(workerId: string, error: CrosstowerError): void {
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (member === undefined) return;
+    this.#remove(member);
     this.fail(
       new PeerLostError(`${describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
     );
   }
 
-  /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
-  #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
-    const error = new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${describe(member)}: ${message}`);
-    if (exitCode !== exitCodes.peerLost) this.fail(error);
-    else
-      setTimeout(() => {
-        this.fail(error);
-      }, explanationMs);
+  #remove(member: Member): void {
+    this.#members = this.#members.filter((other) => other !== member);
   }
 
-  #missingTowers(): TowerIndex[] {
-    return towers.filter((tower) => !this.#members.some((member) => member.towers.includes(tower)));
+  /** The worker leaves. */
+  #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
+    this.#remove(member);
+    if (exitCode === exitCodes.peerLost) this.#takeStranding(member, message);
+    else
+      this.fail(new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${describe(member)}: ${message}`));
+  }
+
+  /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
+  #takeStranding(member: Member, message: string): void {
+    const waits = this.#waits;
+    setTimeout(() => {
+      waits.fail(new PeerLostError(`${describe(member)}: ${message}`));
+    }, explanationMs);
   }
 
   /** Who has not said this. One that waits for the other is not to blame: where some do not answer, they alone are named. */
@@ -344,17 +425,10 @@ export class WorkerGroup {
     for (const member of this.#members) member.answers = false;
     this.broadcast({ type: 'ping', step: 0 });
     await sleep(answerMs);
+    for (const member of this.#members) member.isMute = !member.answers;
   }
 }
 
 function heardKey(kind: Kind, step: number, index: number): string {
   return `${kind} ${String(step)} ${String(index)}`;
-}
-
-function describe(member: Member): string {
-  return `${towerNames(member.towers)} (${member.place})`;
-}
-
-function towerNames(which: readonly TowerIndex[]): string {
-  return which.length === towers.length ? 'towers 0 and 1' : which.map((tower) => `tower ${String(tower)}`).join(' and ');
 }

@@ -7,7 +7,7 @@ import { runConfigSchema } from '../spec/config.ts';
 import { exitCodes } from '../spec/errors.ts';
 
 /** Raised whenever a header changes: both sides refuse another number and name both. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 const count = z.int().min(0);
 const positive = z.int().min(1);
@@ -117,6 +117,8 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   }),
   /** Answers `sendBlock`. */
   weights,
+  /** The step cannot be finished, for the other tower or a message is missing: the worker drops it, stays, and waits to be assigned anew. */
+  z.strictObject({ ...envelope, type: z.literal('stranded'), message: text }),
   /** The worker cannot go on, and will exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('failed'), exitCode, message: text }),
   /** The worker leaves as it was told to. */
@@ -138,7 +140,7 @@ const peerLink = z.discriminatedUnion('role', [
 
 /** Coordinator to worker. */
 export const toWorkerSchema = z.discriminatedUnion('type', [
-  /** Answers `hello`, and starts every generation: return to the state of `step` and join the link anew. */
+  /** Answers `hello`, and starts every generation: drop what is under way, return to the state of `step` and join the link anew. */
   z.strictObject({
     ...envelope,
     type: z.literal('assign'),

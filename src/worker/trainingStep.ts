@@ -11,7 +11,7 @@ import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
 import type { PictureRule } from '../tower/pictures.ts';
 import type { Tower } from '../tower/tower.ts';
-import { dispose, uploadInt32 } from '../tower/tensorflow.ts';
+import { dispose, keep, uploadInt32 } from '../tower/tensorflow.ts';
 import type { Tensor } from '../tower/tensorflow.ts';
 import type { UpdateRates } from '../tower/updateRule.ts';
 import type { Inbox, Received } from './inbox.ts';
@@ -47,8 +47,9 @@ export function prepareBatch(batch: Received<'batch'>, { pictures, socket }: Ste
   socket.send({ type: 'credit', step: header.step, count: 1 });
   return {
     header,
-    images: preparePictures({ ...header, bytes: pixels, colour }, pictures),
-    labels: uploadInt32(labels, [header.count]),
+    // While the step before is under way, whose leftovers are freed.
+    images: keep(preparePictures({ ...header, bytes: pixels, colour }, pictures)),
+    labels: keep(uploadInt32(labels, [header.count])),
   };
 }
 
