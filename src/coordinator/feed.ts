@@ -82,6 +82,7 @@ export async function feed(
   const loads = loadsOf(items, data, traces);
   for await (const { item, batch } of beginAhead(loads, loadAhead - 1)) {
     const { kind, step, epoch, index, indices } = item;
+    signal.throwIfAborted();
     await group.takeCredit(replicasFor(indices.length, config));
     signal.throwIfAborted();
     const traced = kind === 'train' && traces?.isTraced(step) === true;

@@ -135,7 +135,7 @@ export async function withInference<P extends { readonly shape: PictureShape }, 
         mean: data.mean,
         deviation: data.deviation,
         packageVersion: options.packageVersion,
-        state: stateFrom(plan, { weights: weightsOf(options.model) }),
+        start: { state: stateFrom(plan, { weights: weightsOf(options.model) }), step: 0 },
       };
       const workers = openGroup(place, facts, options.say);
       return await whileStaffed(workers, options.stop, () =>

@@ -75,6 +75,8 @@ const freeFields: ReadonlySet<string> = new Set([
   'steps',
   'checkpointEvery',
   'keep',
+  'commitEvery',
+  'maxRestarts',
   'joinTimeout',
   'stepTimeout',
   'nonFinite',

@@ -15,6 +15,8 @@ import type { DataSource } from '../data/batch.ts';
 import { openData } from '../data/openData.ts';
 import { fileNames } from './checkpoint.ts';
 import { Checkpoints } from './checkpoints.ts';
+import { Commits } from './commits.ts';
+import { trainThroughLosses } from './generations.ts';
 import { logName } from './localChoice.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { Progress, percent } from './progress.ts';
@@ -23,9 +25,8 @@ import { RunFolder } from './runFolder.ts';
 import { checkSameData, openStart } from './runStart.ts';
 import { StepTraces } from './stepTraces.ts';
 import type { TraceChoice } from './stepTraces.ts';
-import { train } from './training.ts';
 import type { TrainingResult } from './training.ts';
-import { gatherUnlessStopped, openGroup, withWorkplace } from './workplace.ts';
+import { openGroup, withWorkplace } from './workplace.ts';
 import type { Workplace } from './workplace.ts';
 
 export interface StartOptions {
@@ -71,11 +72,6 @@ export async function startRun(options: StartOptions): Promise<ExitCode> {
   }
 }
 
-interface RunIdentity {
-  readonly run: string;
-  readonly generation: number;
-}
-
 interface Desk {
   readonly progress: Progress;
   readonly folder: RunFolder;
@@ -88,12 +84,10 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
   // A run that goes on is the same run, one generation later: what its last coordinator left in a queue is stale.
   const { resume } = options;
   const isSameRun = resume?.inPlace === true;
-  const run: RunIdentity = {
-    run: isSameRun ? resume.manifest.run : randomUUID(),
-    generation: isSameRun ? resume.manifest.generation + 1 : 1,
-  };
+  const run = isSameRun ? resume.manifest.run : randomUUID();
   const workplace = {
-    ...run,
+    run,
+    generation: isSameRun ? resume.manifest.generation + 1 : 1,
     bind: options.bind,
     localWorkers: options.localWorkers,
     logPath: (choice: LocalChoice) => folder.workerLog(logName(choice, config.replicas)),
@@ -120,7 +114,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
 }
 
 async function runWithData(
-  options: StartOptions & Desk & { workplace: Workplace; data: DataSource; run: RunIdentity },
+  options: StartOptions & Desk & { workplace: Workplace; data: DataSource; run: string },
 ): Promise<ExitCode> {
   const { config, data, folder, progress, say, workplace, now, packageVersion, resume, run } = options;
   const plan = planNetwork(networkFor(config), data.classes.length);
@@ -136,7 +130,7 @@ async function runWithData(
     mean: data.mean,
     deviation: data.deviation,
     packageVersion,
-    state: start.state,
+    start: { state: start.state, step: start.from.step },
   };
   const group = openGroup(workplace, facts, say);
   try {
@@ -148,10 +142,6 @@ async function runWithData(
       `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers${config.replicas === 1 ? '' : `, ${String(config.replicas)} replicas of them`}; ${String(steps)} steps of ${String(config.batch)} pictures`,
     );
     const stop = AbortSignal.any([options.stop, group.stopRequested.signal]);
-    const { step } = start.from;
-    const saved = step === 0 ? 'nothing was saved' : `the checkpoint of step ${String(step)} is as it was`;
-    await gatherUnlessStopped(group, stop, `stopped before training began: ${saved}`);
-    await start.close();
     const checkpoints = new Checkpoints({
       folder: folder.paths.checkpoints,
       plan,
@@ -159,21 +149,36 @@ async function runWithData(
       lastStep: resume?.inPlace === true ? resume.manifest.step : undefined,
       say,
     });
+    const commits = new Commits({
+      checkpoints,
+      folder: folder.paths.checkpoints,
+      plan,
+      reopenStart: () => openStart(plan, options),
+      say,
+    });
     const traces =
       options.trace === undefined
         ? undefined
-        : new StepTraces({ ...options.trace, plan, batch: config.batch / config.replicas, from: step, to: steps, say, now });
-    const result = await train({
+        : new StepTraces({
+            ...options.trace,
+            plan,
+            batch: config.batch / config.replicas,
+            from: start.from.step,
+            to: steps,
+            say,
+            now,
+          });
+    const result = await trainThroughLosses(start, {
       config,
       traces,
       data,
       group,
+      local: workplace.local,
       folder,
-      checkpoints,
+      commits,
       progress,
-      from: start.from,
       facts: {
-        ...run,
+        run,
         packageVersion,
         config,
         classes: [...data.classes],
@@ -181,6 +186,7 @@ async function runWithData(
       },
       stop,
       now,
+      say,
     });
     const { lastPath } = checkpoints;
     if (lastPath !== undefined) await folder.publishModel(join(lastPath, fileNames.weights));

@@ -5,12 +5,13 @@ import { learningRateAt, scheduleAfterEvaluation, stepsPerEpoch, totalSteps } fr
 import type { ToCoordinator } from '../protocol/messages.ts';
 import type { DataSource } from '../data/batch.ts';
 import type { ManifestFacts } from './checkpoint.ts';
-import type { Checkpoints } from './checkpoints.ts';
+import type { Commits } from './commits.ts';
 import { decide } from './decision.ts';
 import { evaluationItems, feed, isEvaluated, replicasFor, workItems } from './feed.ts';
 import { percent } from './progress.ts';
 import type { Progress } from './progress.ts';
 import type { RunFolder } from './runFolder.ts';
+import type { RunState } from './runStart.ts';
 import type { StepTraces } from './stepTraces.ts';
 import type { WorkerGroup } from './workerGroup.ts';
 
@@ -19,11 +20,11 @@ export interface TrainingOptions {
   readonly data: DataSource;
   readonly group: WorkerGroup;
   readonly folder: RunFolder;
-  readonly checkpoints: Checkpoints;
+  readonly commits: Commits;
   readonly progress: Progress;
   /** Where the run stands before its first step here. */
   readonly from: RunState;
-  /** What every checkpoint says beside the state. */
+  /** What every checkpoint of this generation says beside the state. */
   readonly facts: Omit<ManifestFacts, keyof RunState | 'metricsBytes'>;
   /** What is to be known of where the time goes, if anything. */
   readonly traces?: StepTraces | undefined;
@@ -32,9 +33,6 @@ export interface TrainingOptions {
   /** Monotonic milliseconds. */
   readonly now: () => number;
 }
-
-/** All that a step depends on beside the towers' weights and velocities. */
-export type RunState = Pick<ManifestFacts, 'step' | 'schedule' | 'skippedBefore' | 'best'>;
 
 export interface TrainingResult {
   readonly stepsDone: number;
@@ -52,18 +50,28 @@ export interface EvaluationScores {
   readonly loss: number;
 }
 
-/** Trains until the config's end or a stop, and writes what is due; throws what the workers, the data or the disk cannot recover from. */
+/**
+ * Trains until the config's end or a stop, and writes what is due; throws what ends this generation of the workers, and what the data or the
+ * disk cannot recover from.
+ */
 export async function train(options: TrainingOptions): Promise<TrainingResult> {
-  const { config, data, group, folder, checkpoints, progress, facts, traces, stop, now } = options;
+  const { config, data, group, traces } = options;
   const lastStep = totalSteps(config, data.counts.train);
-  const span = { trainCount: data.counts.train, lastStep };
   const feeding = new AbortController();
   const items = workItems(config, data.counts, { firstStep: options.from.step + 1, lastStep });
-  const fed = feed(items, { config, data, group, traces, signal: feeding.signal });
-  fed.catch((error: unknown) => {
+  feed(items, { config, data, group, traces, signal: feeding.signal }).catch((error: unknown) => {
     if (!feeding.signal.aborted) group.fail(error instanceof Error ? error : new Error(String(error)));
   });
+  try {
+    return await trainSteps(options, lastStep);
+  } finally {
+    feeding.abort();
+  }
+}
 
+async function trainSteps(options: TrainingOptions, lastStep: number): Promise<TrainingResult> {
+  const { config, data, group, folder, commits, progress, facts, traces, stop, now } = options;
+  const span = { trainCount: data.counts.train, lastStep };
   let state = options.from;
   let scores: EvaluationScores | undefined;
   let bytesPerStep = 0;
@@ -82,7 +90,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     );
     if (state.best === undefined || scores.top1 > state.best.top1) {
       state = { ...state, best: { step, top1: scores.top1 } };
-      checkpoints.markBest(step);
+      commits.markBest(step);
     }
     return true;
   };
@@ -99,8 +107,9 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     // A stop ends the run with the step that is decided on next; an evaluation can be stopped, for the step before it is saved.
     goesOn = !stop.aborted;
     const isSaved = !goesOn || isCheckpointed(step, config, span) || isEvaluated(step, config, span);
-    if (isSaved) await checkpoints.settled();
-    group.sendDecision({ type: 'decision', step, ...decision, snapshot: isSaved });
+    const isKept = !isSaved && config.commitEvery > 0 && step % config.commitEvery === 0;
+    if (isSaved || isKept) await commits.settled();
+    group.sendDecision({ type: 'decision', step, ...decision, snapshot: isSaved || isKept });
     const decided = now();
     const done = (await group.collect('stepDone', step)).map(({ header }) => header);
     if (traces?.isTraced(step) === true) {
@@ -119,17 +128,19 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     const exchangeWait = Math.max(...record.ms.map((part) => part.exchangeWait)) / (1000 * seconds);
     progress.step({ ...record, totalSteps: lastStep, learningRate, exchangeWait });
 
+    const reached = { ...state, metricsBytes: folder.metricsBytes };
     if (isSaved) {
       folder.syncMetrics();
-      checkpoints.begin({ ...facts, ...state, metricsBytes: folder.metricsBytes }, group.collectSnapshot(step));
+      commits.beginCheckpoint({ ...facts, ...reached }, group.collectSnapshot(step));
+    } else if (isKept) {
+      commits.beginKeeping(reached, group.collectSnapshot(step));
     }
     if (goesOn && isEvaluated(step, config, span)) {
       goesOn = await score();
       before = now();
     }
   }
-  feeding.abort();
-  await checkpoints.finish();
+  await commits.finish();
   return { stepsDone: state.step, scores, bytesPerStep, imagesPerSecond: median(rates), stepsHere: rates.length };
 }
 

@@ -1,5 +1,8 @@
 // The workers of a run as the coordinator sees them: who holds which towers of which replica, what they have said, what is still missing.
-// Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it.
+// A run is a row of generations (docs/adr/0016-recovery.md). One ends with its first failure; whoever is still there is a member of the next,
+// and who comes in between waits for it.
+// Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it. No message and no wait of
+// one generation reaches into another.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
@@ -16,9 +19,16 @@ import { rowsOf } from '../data/batch.ts';
 import type { Batch, PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
 import { LinkPlan } from './linkPlan.ts';
+import type { Member } from './member.ts';
 import { chooseSeats, seatNames, seatNumber, seatsOf } from './seats.ts';
 import type { Seat } from './seats.ts';
 import { Waits } from './waits.ts';
+
+/** What the towers of a generation start from, and the step that it is the state of. */
+export interface GenerationStart {
+  readonly state: InitialState;
+  readonly step: number;
+}
 
 /** What the workers are told when they join. */
 export interface RunFacts {
@@ -30,20 +40,8 @@ export interface RunFacts {
   /** Where a tower listens for its neighbours, unless its own command says otherwise. */
   readonly peerAddress: string;
   readonly packageVersion: string;
-  /** What the towers start from. */
-  readonly state: InitialState;
-}
-
-interface Member {
-  readonly workerId: string;
-  /** One, or both of a replica. */
-  readonly seats: readonly [Seat, ...Seat[]];
-  readonly place: string;
-  credit: number;
-  isReady: boolean;
-  lastHeard: string;
-  /** Has answered since it was last asked. */
-  answers: boolean;
+  /** Of the first generation. */
+  readonly start: GenerationStart;
 }
 
 type Kind = ToCoordinator['type'];
@@ -54,6 +52,8 @@ type Heard<K extends Kind> = Message<Extract<ToCoordinator, { type: K }>>;
 const explanationMs = 1500;
 /** How long a worker may take to show that it is alive once the others have waited too long. */
 const answerMs = 1000;
+/** How long one whose place somebody else asks for may take to do so: a stall of some seconds costs nobody their place. */
+const claimMs = 5000;
 
 export class WorkerGroup {
   /** Aborted once somebody told a worker to stop the run. */
@@ -61,23 +61,69 @@ export class WorkerGroup {
   readonly #socket: CoordinatorSocket;
   readonly #facts: RunFacts;
   readonly #say: (line: string) => void;
-  readonly #links: LinkPlan;
-  readonly #members: Member[] = [];
   readonly #seats: readonly Seat[];
   /** By what was said, then by seat. */
   readonly #heard = new Map<string, Map<number, Message<ToCoordinator>>>();
+  #members: Member[] = [];
+  /** Of this generation; nothing between two. */
+  #start: GenerationStart | undefined;
+  #links: LinkPlan;
   /** Where the neighbours of a seat listen for it. */
-  readonly #addresses: { readonly seat: number; readonly message: PeerAddress }[] = [];
-  readonly #waits = new Waits();
+  #addresses: { readonly seat: number; readonly message: PeerAddress }[] = [];
+  #waits = new Waits();
   #stateSent: Promise<void> = Promise.resolve();
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
     this.#facts = facts;
+    this.#say = say;
+    this.#start = facts.start;
     this.#seats = seatsOf(facts.config.replicas);
     this.#links = new LinkPlan(facts.config.replicas);
-    this.#say = say;
     void this.#listen();
+  }
+
+  get generation(): number {
+    return this.#socket.generation;
+  }
+
+  /** Whether nobody holds this seat. */
+  isMissing(seat: Seat): boolean {
+    return this.#holders([seat]).length === 0;
+  }
+
+  /** The seats that nobody holds. */
+  #missingSeats(): Seat[] {
+    return this.#seats.filter((seat) => this.isMissing(seat));
+  }
+
+  /** Ends the generation; whoever did not answer when asked for the last time is given up. Settles when nothing of it is under way here. */
+  async endGeneration(reason: Error): Promise<void> {
+    this.fail(reason);
+    this.#start = undefined;
+    await this.#stateSent.catch(() => undefined);
+    for (const member of this.#members.filter(({ isMute }) => isMute)) {
+      this.#remove(member);
+      const message = `${this.#describe(member)} did not answer and was given up`;
+      this.#socket.send(member.workerId, { type: 'stop', step: 0, exitCode: exitCodes.peerLost, reason: message });
+      this.#socket.forget(member.workerId);
+    }
+  }
+
+  /** Starts the next generation: everybody who is there returns to this state; `gather` waits for them. */
+  startGeneration(start: GenerationStart): void {
+    this.#socket.startGeneration(this.#socket.generation + 1);
+    this.#heard.clear();
+    this.#waits = new Waits();
+    this.#stateSent = Promise.resolve();
+    this.#links = new LinkPlan(this.#facts.config.replicas);
+    this.#addresses = [];
+    this.#start = start;
+    for (const member of this.#members) {
+      member.credit = 0;
+      member.isReady = false;
+      this.#assign(member);
+    }
   }
 
   /** Waits until all towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
@@ -85,6 +131,7 @@ export class WorkerGroup {
     const { joinTimeout } = this.#facts.config;
     await this.#waits.until(() => this.#missingSeats().length === 0 && this.#members.every((member) => member.isReady), {
       ms: 1000 * joinTimeout,
+      isLast: true,
       what: () => {
         const missing = this.#missingSeats();
         if (missing.length > 0) return `no worker for ${this.#namesOf(missing)} joined at ${this.#socket.address}`;
@@ -180,14 +227,15 @@ export class WorkerGroup {
     return this.#waits.during(work);
   }
 
-  /** The run cannot go on: every wait ends, now and later, with the first reason. */
+  /** The generation cannot go on: every wait ends, now and later, with the first reason. */
   fail(reason: Error): void {
     this.#waits.fail(reason);
   }
 
-  /** The run cannot go on, for the process in these seats has ended: the error is completed by what was last heard of it. */
+  /** The generation cannot go on, for the process in these seats has ended: the error is completed by what was last heard of it. */
   failProcess(which: readonly Seat[], error: CrosstowerError): void {
-    const member = this.#memberAt(which);
+    const [member] = this.#holders(which);
+    if (member !== undefined) this.#remove(member);
     const heard = member === undefined ? '' : `, last heard ${member.lastHeard}`;
     this.fail(new CrosstowerError(error.exitCode, `${error.message}${heard}`, { cause: error }));
   }
@@ -215,11 +263,12 @@ export class WorkerGroup {
     const { header } = message;
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (header.type === 'hello') {
-      this.#admit(workerId, header);
+      void this.#admit(workerId, header);
       return;
     }
     if (member === undefined) return;
     member.answers = true;
+    member.isMute = false;
     if (header.type === 'pong') return;
     member.lastHeard = header.step > 0 ? `'${header.type}' of step ${String(header.step)}` : `'${header.type}'`;
     switch (header.type) {
@@ -242,6 +291,9 @@ export class WorkerGroup {
       case 'weights':
         this.#hear(member, header.tower, heardKey(header.type, header.step, header.index), message);
         break;
+      case 'stranded':
+        this.#takeStranding(member, header.message);
+        break;
       case 'failed':
         this.#takeFailure(member, header.exitCode, header.message);
         break;
@@ -262,52 +314,78 @@ export class WorkerGroup {
     heard.set(seatNumber({ replica, tower }), message);
   }
 
-  #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): void {
+  async #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): Promise<void> {
     const place = `${hello.host}, pid ${String(hello.pid)}`;
-    const refuse = (message: string): void => {
-      this.#say(`refused a worker (${place}): ${message}`);
-      this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
-      this.#socket.forget(workerId);
-    };
     const { replicas } = this.#facts.config;
-    const free = this.#missingSeats();
-    if (hello.tower === 'auto' && free.length === 0) {
-      const all = replicas === 1 ? 'both towers' : `both towers of all ${String(replicas)} replicas`;
-      refuse(`${all} are taken: ${this.#members.map((member) => this.#describe(member)).join(' and ')}`);
-      return;
-    }
-    const [first, ...second] = chooseSeats(hello, free, replicas);
-    if (first === undefined) {
-      refuse(`there is no replica ${String(hello.replica)}: the run has ${String(replicas)}, counted from 0`);
+    const wantedNow = () => chooseSeats(hello, this.#missingSeats(), replicas);
+    // A connection may have broken without our noticing, and its worker be back before we do.
+    const holdersNow = (): Member[] => {
+      const isLeftToUs = hello.tower === 'auto' && hello.replica === 'auto' && this.#missingSeats().length === 0;
+      return isLeftToUs ? this.#members : this.#holders(wantedNow());
+    };
+    if (holdersNow().length > 0) await this.#giveUpSilent(holdersNow());
+    const [holders, [first, ...second]] = [holdersNow(), wantedNow()];
+    if (first === undefined || holders.length > 0) {
+      this.#refuse(workerId, place, this.#whyRefused(hello, holders));
       return;
     }
     const wanted = [first, ...second] as const;
-    const taken = this.#memberAt(wanted);
-    if (taken !== undefined) {
-      refuse(`${this.#describe(taken)} is there already`);
-      return;
-    }
     if (hello.packageVersion !== this.#facts.packageVersion) {
       this.#say(
         `a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`,
       );
     }
-    const member: Member = { workerId, seats: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'", answers: true };
+    const heard = { lastHeard: "'hello'", answers: true, isMute: false };
+    const member: Member = { workerId, seats: wanted, place, credit: 0, isReady: false, ...heard };
     this.#members.push(member);
     this.#say(`${this.#namesOf(wanted)}: ${place}, ${hello.device}`);
     const missing = this.#missingSeats();
     if (missing.length > 0) this.#say(`waiting for a worker for ${this.#namesOf(missing)}`);
     this.#assign(member);
+    this.#waits.check();
   }
 
+  #whyRefused({ tower, replica }: Extract<ToCoordinator, { type: 'hello' }>, holders: readonly Member[]): string {
+    const { replicas } = this.#facts.config;
+    const names = holders.map((member) => this.#describe(member)).join(' and ');
+    if (holders.length === 0) return `there is no replica ${String(replica)}: the run has ${String(replicas)}, counted from 0`;
+    if (tower !== 'auto') return `${names} is there already`;
+    return `${replicas === 1 ? 'both towers' : 'all towers'} are taken: ${names}`;
+  }
+
+  #refuse(workerId: string, place: string, message: string): void {
+    this.#say(`refused a worker (${place}): ${message}`);
+    this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
+    this.#socket.forget(workerId);
+  }
+
+  /** Removes those of `holders` who do not answer in time; their generation has failed. */
+  async #giveUpSilent(holders: readonly Member[]): Promise<void> {
+    const isThere = (member: Member): boolean => this.#members.includes(member);
+    for (const member of holders) {
+      member.answers = false;
+      this.#socket.send(member.workerId, { type: 'ping', step: 0 });
+    }
+    for (let waited = 0; waited < claimMs && holders.some((member) => isThere(member) && !member.answers); waited += 50) {
+      await sleep(50);
+    }
+    for (const member of holders) {
+      if (!isThere(member) || member.answers) continue;
+      this.#socket.forget(member.workerId);
+      this.#lose(member.workerId, new PeerLostError('it does not answer, and another worker asks for its place'));
+    }
+  }
+
+  /** Tells a worker its place in this generation; between two, it waits for the next. */
   #assign(member: Member): void {
-    const { config, classes, picture, mean, deviation, peerAddress, state } = this.#facts;
+    if (this.#start === undefined) return;
+    const { config, classes, picture, mean, deviation, peerAddress } = this.#facts;
+    const { state, step } = this.#start;
     const [{ replica, tower }] = member.seats;
-    const isBoth = member.seats.length === towers.length;
     this.#socket.send(member.workerId, {
       type: 'assign',
-      step: 0,
-      tower: isBoth ? 'both' : tower,
+      step,
+      tower: member.seats.length === towers.length ? 'both' : tower,
       replica,
       config,
       classes,
@@ -320,16 +398,17 @@ export class WorkerGroup {
     for (const { seat, message } of this.#addresses)
       if (member.seats.some((own) => seatNumber(own) === seat)) this.#socket.send(member.workerId, message);
     // One worker after the other: a large tensor is in memory once.
-    this.#stateSent = this.#stateSent.then(() => this.#sendState(member));
+    const waits = this.#waits;
+    this.#stateSent = this.#stateSent.then(() => this.#sendState(member, state));
     this.#stateSent.catch((error: unknown) => {
-      this.fail(error instanceof Error ? error : new Error(String(error)));
+      waits.fail(error instanceof Error ? error : new Error(String(error)));
     });
   }
 
   /** Block by block, each when the one before has arrived: a worker answers a ping when it has read what came before it. */
-  async #sendState(member: Member): Promise<void> {
+  async #sendState(member: Member, state: InitialState): Promise<void> {
     const { workerId, seats } = member;
-    const { state, config } = this.#facts;
+    const { config } = this.#facts;
     for (const { tower } of seats) {
       const total = state.blockCount(tower);
       let index = 0;
@@ -340,6 +419,7 @@ export class WorkerGroup {
         this.#socket.send(workerId, { type: 'ping', step: 0 });
         await this.#waits.until(() => member.answers, {
           ms: 1000 * config.joinTimeout,
+          ask: () => this.#ask(),
           what: () => `${this.#describe(member)} did not take ${name}`,
         });
       }
@@ -352,45 +432,51 @@ export class WorkerGroup {
     const seat = this.#links.connector({ replica, tower }, neighbour);
     const message = { type: 'peer', step: 0, tower: seat.tower, neighbour, address } as const;
     this.#addresses.push({ seat: seatNumber(seat), message });
-    const there = this.#memberAt([seat]);
-    if (there !== undefined) this.#socket.send(there.workerId, message);
+    for (const { workerId } of this.#holders([seat])) this.#socket.send(workerId, message);
   }
 
   #lose(workerId: string, error: CrosstowerError): void {
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (member === undefined) return;
+    this.#remove(member);
     this.fail(
       new PeerLostError(`${this.#describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
     );
   }
 
-  /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
-  #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
-    const error = new CrosstowerError(
-      exitCode === exitCodes.done ? exitCodes.bug : exitCode,
-      `${this.#describe(member)}: ${message}`,
-    );
-    if (exitCode !== exitCodes.peerLost) this.fail(error);
-    else
-      setTimeout(() => {
-        this.fail(error);
-      }, explanationMs);
+  #remove(member: Member): void {
+    this.#members = this.#members.filter((other) => other !== member);
   }
 
-  #missingSeats(): Seat[] {
-    return this.#seats.filter((seat) => this.#memberAt([seat]) === undefined);
+  /** The worker leaves. */
+  #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
+    this.#remove(member);
+    if (exitCode === exitCodes.peerLost) this.#takeStranding(member, message);
+    else
+      this.fail(
+        new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${this.#describe(member)}: ${message}`),
+      );
+  }
+
+  /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
+  #takeStranding(member: Member, message: string): void {
+    const waits = this.#waits;
+    setTimeout(() => {
+      waits.fail(new PeerLostError(`${this.#describe(member)}: ${message}`));
+    }, explanationMs);
   }
 
   /** Who holds one of these. */
-  #memberAt(seats: readonly Seat[]): Member | undefined {
+  #holders(seats: readonly Seat[]): Member[] {
     const numbers = seats.map(seatNumber);
-    return this.#members.find((member) => member.seats.some((seat) => numbers.includes(seatNumber(seat))));
+    return this.#members.filter((member) => member.seats.some((seat) => numbers.includes(seatNumber(seat))));
   }
 
   #namesOf(seats: readonly Seat[]): string {
     return seatNames(seats, this.#facts.config.replicas);
   }
 
+  /** `tower 1 (host, pid 4711)`. */
   #describe(member: Member): string {
     return `${this.#namesOf(member.seats)} (${member.place})`;
   }
@@ -410,6 +496,7 @@ export class WorkerGroup {
     for (const member of this.#members) member.answers = false;
     this.broadcast({ type: 'ping', step: 0 });
     await sleep(answerMs);
+    for (const member of this.#members) member.isMute = !member.answers;
   }
 }
 

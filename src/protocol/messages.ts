@@ -134,6 +134,8 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   }),
   /** Answers `sendBlock`. */
   weights,
+  /** The step cannot be finished, for the other tower or a message is missing: the worker drops it, stays, and waits to be assigned anew. */
+  z.strictObject({ ...envelope, type: z.literal('stranded'), message: text }),
   /** The worker cannot go on, and will exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('failed'), exitCode, message: text }),
   /** The worker leaves as it was told to. */
@@ -153,7 +155,7 @@ const linkEnd = z.discriminatedUnion('role', [
 
 /** Coordinator to worker. */
 export const toWorkerSchema = z.discriminatedUnion('type', [
-  /** Answers `hello`, and starts every generation: return to the state of `step` and join the link anew. */
+  /** Answers `hello`, and starts every generation: drop what is under way, return to the state of `step` and join the link anew. */
   z.strictObject({
     ...envelope,
     type: z.literal('assign'),

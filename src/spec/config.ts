@@ -159,7 +159,14 @@ export const runConfigSchema = z.strictObject({
   evalBatch: count.default(250).meta({ description: 'Pictures per evaluation batch' }),
   evalEvery: count.default(1).meta({ description: 'Evaluate after every N epochs, and at the end' }),
 
-  joinTimeout: seconds.default(60).meta({ description: 'Seconds to wait for the workers' }),
+  commitEvery: z.int().min(0).default(0).meta({
+    description:
+      "Keep the state of every Nth step in the coordinator's memory, for a run that loses a worker to go on from; 0: the last checkpoint only",
+  }),
+  maxRestarts: z.int().min(0).default(3).meta({
+    description: 'Lost workers in a row, without a new checkpoint or kept state in between, after which the run ends (exit 3)',
+  }),
+  joinTimeout: seconds.default(60).meta({ description: 'Seconds to wait for the workers, also for one that was lost' }),
   stepTimeout: seconds.default(120).meta({ description: 'Seconds a step may take before the run gives up' }),
 });
 

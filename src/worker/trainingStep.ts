@@ -12,7 +12,7 @@ import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
 import type { PictureRule } from '../tower/pictures.ts';
 import type { Tower } from '../tower/tower.ts';
-import { dispose, uploadInt32 } from '../tower/tensorflow.ts';
+import { dispose, keep, uploadInt32 } from '../tower/tensorflow.ts';
 import type { Tensor } from '../tower/tensorflow.ts';
 import type { UpdateRates } from '../tower/updateRule.ts';
 import type { Inbox, Received } from './inbox.ts';
@@ -53,8 +53,9 @@ export function prepareBatch(batch: Received<'batch'>, { seats, pictures, socket
   const { tower } = at(seats, 0);
   return trace.observerOf(tower.index).during({ layer: 'pictures', phase: 'forward' }, () => ({
     header,
-    images: preparePictures({ ...header, bytes: pixels, colour }, pictures),
-    labels: uploadInt32(labels, [header.count]),
+    // While the step before is under way, whose leftovers are freed.
+    images: keep(preparePictures({ ...header, bytes: pixels, colour }, pictures)),
+    labels: keep(uploadInt32(labels, [header.count])),
   }));
 }
 
