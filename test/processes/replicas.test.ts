@@ -3,7 +3,7 @@
 
 import { describe, expect } from 'vitest';
 import { test } from './stage.ts';
-import type { Flags, Stage } from './stage.ts';
+import type { Flags, ProcessView, Stage } from './stage.ts';
 
 /** Batches that two replicas cannot halve, and a test split of 80 pictures, whose last batch has one. */
 const flags: Flags = { steps: 12, batch: 15, 'eval-batch': 79, pixels: 'standardized', 'clip-norm': 1 };
@@ -44,6 +44,26 @@ describe('two replicas', () => {
     expect(losses(stage, 'together')).toEqual(losses(stage, 'run'));
     expect(await stage.trainedModel(flags, 'one-pair')).not.toBe(stage.modelHash());
     expectSameCourse(losses(stage, 'run'), losses(stage, 'one-pair'));
+  });
+
+  test('lose a worker of one, which is started again; the other three stay, and the run ends with the bytes of one that lost nobody', async ({
+    stage,
+  }) => {
+    const long: Flags = { ...local, steps: 80, 'checkpoint-every': 10, 'max-restarts': 3, replicas: 2 };
+    const model = await stage.trainedModel(long, 'whole');
+    const coordinator = stage.coordinator(long);
+    await stage.reached(15);
+    const workers = (): ProcessView[] => stage.processes().filter(({ isRealWorker }) => isRealWorker);
+    const before = workers();
+    const lost = before.find(({ args }) => args.join(' ').includes('--tower 1 --replica 1'))!;
+    process.kill(lost.pid, 'SIGKILL');
+    await coordinator.said(/tower 1 of replica 1.*; going back to step \d+, restart 1 of 3/);
+    await stage.reached(60);
+    const stayed = workers().filter(({ pid }) => before.some((other) => other.pid === pid));
+    expect(stayed.length).toBe(3);
+    expect(await coordinator.exit(soonMs), coordinator.output).toBe(0);
+    expect(stage.modelHash()).toBe(model);
+    expect(stage.course()).toEqual(stage.course('whole'));
   });
 
   test('go on from a checkpoint of one pair, and one pair from theirs', async ({ stage }) => {
