@@ -213,12 +213,16 @@ function checkReplicas({ batch, replicas }: RunConfig, trainCount: number): void
 }
 
 function summarise(result: TrainingResult, { folder, progress }: Desk): void {
-  const { scores, stepsHere, imagesPerSecond, bytesPerStep } = result;
+  const { scores, stepsHere, imagesPerSecond, bytesPerStep, bytesSummedPerStep } = result;
   if (scores !== undefined)
     progress.say(`test top-1      ${percent(scores.top1)}  (top-5 ${percent(scores.top5)}, loss ${scores.loss.toFixed(3)})`);
   if (stepsHere > 0) {
     progress.say(`speed           ${imagesPerSecond.toFixed(1)} images/s, median of ${String(stepsHere)} steps`);
     progress.say(`exchanged       ${(bytesPerStep / 1e6).toFixed(2)} MB a step between the towers, both directions together`);
+    if (bytesSummedPerStep > 0)
+      progress.say(
+        `summed          ${(bytesSummedPerStep / 1e6).toFixed(2)} MB a step around the replicas, all workers together`,
+      );
   }
   progress.say(`model           ${folder.paths.model}`);
   progress.say(`metrics         ${folder.paths.metrics}`);

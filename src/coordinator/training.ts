@@ -39,6 +39,8 @@ export interface TrainingResult {
   /** Of the last evaluation. */
   readonly scores: EvaluationScores | undefined;
   readonly bytesPerStep: number;
+  /** Around the rings of the replicas; 0 with one. */
+  readonly bytesSummedPerStep: number;
   /** Median over the steps that were done here, which may be none where a run goes on. */
   readonly imagesPerSecond: number;
   readonly stepsHere: number;
@@ -75,6 +77,7 @@ async function trainSteps(options: TrainingOptions, lastStep: number): Promise<T
   let state = options.from;
   let scores: EvaluationScores | undefined;
   let bytesPerStep = 0;
+  let bytesSummedPerStep = 0;
   const rates: number[] = [];
   const score = async (): Promise<boolean> => {
     if (state.step === 0 || !isEvaluated(state.step, config, span)) return true;
@@ -123,6 +126,7 @@ async function trainSteps(options: TrainingOptions, lastStep: number): Promise<T
     const record = stepRecord(step, reports, done, { config, trainCount: data.counts.train, seconds });
     rates.push(record.imagesPerSecond);
     bytesPerStep = record.bytesExchanged;
+    bytesSummedPerStep = record.bytesSummed ?? 0;
     folder.record({ kind: 'step', ...record, learningRate, verdict: decision.verdict, scale: decision.scale });
     if (decision.verdict === 'skip') progress.say(`step ${String(step)}: loss or gradient not finite, skipped by all towers`);
     const exchangeWait = Math.max(...record.ms.map((part) => part.exchangeWait)) / (1000 * seconds);
@@ -141,7 +145,8 @@ async function trainSteps(options: TrainingOptions, lastStep: number): Promise<T
     }
   }
   await commits.finish();
-  return { stepsDone: state.step, scores, bytesPerStep, imagesPerSecond: median(rates), stepsHere: rates.length };
+  const imagesPerSecond = median(rates);
+  return { stepsDone: state.step, scores, bytesPerStep, bytesSummedPerStep, imagesPerSecond, stepsHere: rates.length };
 }
 
 /** Whether a checkpoint is due after this step: every --checkpoint-every steps, or every epoch. */
