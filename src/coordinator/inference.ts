@@ -10,7 +10,6 @@ import { z } from 'zod';
 import { CrosstowerError, UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import type { ListenerCurve } from '../protocol/curveKeys.ts';
-import { batchPayload } from '../protocol/payloads.ts';
 import type { Batch, PictureShape } from '../data/batch.ts';
 import type { Manifest } from './checkpoint.ts';
 import type { Flag } from './command.ts';
@@ -78,7 +77,7 @@ export function placeOfWorkers(args: InferenceArguments, say: (line: string) => 
   const isDefault = args.local === undefined && args.bind === undefined;
   const choice = isDefault ? ({ ...args, local: 'cpu', 'one-process': true } as const) : args;
   const bind = args.bind ?? 'tcp://127.0.0.1:0';
-  return { bind, curve: readSecurity(choice, bind, say), localWorkers: localWorkers(choice) };
+  return { bind, curve: readSecurity(choice, bind, say), localWorkers: localWorkers(choice, 1) };
 }
 
 /** A checkpoint with its manifest and weights. */
@@ -133,7 +132,7 @@ export async function withInference<P extends { readonly shape: PictureShape }, 
     ...options,
     run: randomUUID(),
     generation: 1,
-    logPath: (tower: LocalChoice['tower']) => join(logs, `worker-${tower}.log`),
+    logPath: ({ tower }: LocalChoice) => join(logs, `worker-${tower}.log`),
     onListening: (address: string) => {
       if (options.localWorkers.length === 0) options.say(`waiting for workers at ${address}`);
     },
@@ -145,13 +144,14 @@ export async function withInference<P extends { readonly shape: PictureShape }, 
       const { config, data, classes } = options.model.manifest;
       const plan = planNetwork(networkFor(config), classes.length);
       const facts = {
-        config: { ...config, stepTimeout: patientSeconds },
+        // One pair classifies, however many have trained.
+        config: { ...config, stepTimeout: patientSeconds, replicas: 1 },
         classes: classes.length,
         picture: prepared.shape,
         mean: data.mean,
         deviation: data.deviation,
         packageVersion: options.packageVersion,
-        state: stateFrom(plan, { weights: weightsOf(options.model) }),
+        start: { state: stateFrom(plan, { weights: weightsOf(options.model) }), step: 0 },
       };
       const workers = openGroup(place, facts, options.say);
       return await whileStaffed(workers, options.stop, () =>
@@ -203,17 +203,7 @@ async function* classify(batches: AsyncIterable<Batch>, workers: WorkerGroup, ti
       const batch = isMore ? await workers.during(iterator.next()) : { done: true as const };
       if (batch.done === true) return false;
       await workers.takeCredit();
-      const { labels, shape, colour } = batch.value;
-      const header = {
-        kind: 'predict',
-        step: 0,
-        epoch: 0,
-        index,
-        count: labels.length,
-        ...shape,
-        hasColour: colour !== undefined,
-      } as const;
-      workers.broadcast({ type: 'batch', ...header }, batchPayload(batch.value));
+      workers.sendBatch({ kind: 'predict', step: 0, epoch: 0, index, traced: false }, batch.value);
       return true;
     });
     goesOn = sent;

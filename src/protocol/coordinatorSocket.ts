@@ -39,7 +39,7 @@ export interface CoordinatorSocketOptions {
 }
 
 /** Far more than any run has; a bound on what strangers can make us remember. */
-const maxWorkers = 64;
+const maxWorkers = 256;
 const maxLoggedPeers = 256;
 
 /** These are heard whatever their run and generation: a worker that arrives, leaves, or shows that it is alive. */

@@ -10,7 +10,7 @@
 // rejects; the coordinator raises the generation, and a new link is made. No bit is changed on the way: a CRC says so for every tensor.
 
 import { Dealer, Router } from 'zeromq';
-import type { Exchange, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
+import type { Exchange, OneWayLink, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
 import { PeerLostError } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { otherTower, sizeOf } from '../spec/layout.ts';
@@ -26,8 +26,8 @@ import { ProbeRounds } from './probe.ts';
 import { ProtocolError } from './protocolError.ts';
 import { bindSocket, connectSocket, connectorOptions, listenerOptions, sendNow, socketOptions, watchSocket } from './sockets.ts';
 import type { LinkTimes } from './sockets.ts';
-import { SwapBoard } from './swapBoard.ts';
-import type { ExchangeLimits } from './swapBoard.ts';
+import { SwapBoard, towerEnds } from './swapBoard.ts';
+import type { EndNames, ExchangeLimits } from './swapBoard.ts';
 
 export interface ZeromqExchangeOptions extends ExchangeLimits {
   /** To bind (tower 0) or to connect to (tower 1): `tcp://HOST:PORT` or `ipc://PATH`. */
@@ -43,7 +43,7 @@ export interface ZeromqExchangeOptions extends ExchangeLimits {
   readonly times?: LinkTimes;
 }
 
-export class ZeromqExchange implements Exchange {
+export class ZeromqExchange implements Exchange, OneWayLink {
   /** Settles when both towers have heard each other: resolves, or rejects with PeerLostError. */
   readonly ready: Promise<void>;
   /** Dropped messages: of an earlier run or generation, or from somebody who does not know the token. */
@@ -63,13 +63,16 @@ export class ZeromqExchange implements Exchange {
     this.#send({ type: 'probe', step: 0 });
   });
   #settleReady: { readonly resolve: () => void; readonly reject: (reason: Error) => void } | undefined;
+  readonly #names: EndNames;
   #bytesSent = 0;
 
   /** Tower 0's end, listening; `address` says where. Throws RefusedError or UsageError for the address. */
   static async bind(options: ZeromqExchangeOptions): Promise<ZeromqExchange> {
     const { curve } = options;
     const keyCheck =
-      curve === undefined ? undefined : new KeyCheck({ keys: curve, allowed: [{ publicKey: curve.peerKey, name: 'tower1' }] });
+      curve === undefined
+        ? undefined
+        : new KeyCheck({ keys: curve, allowed: [{ publicKey: curve.peerKey, name: 'the other end' }] });
     const socket = new Router({ ...socketOptions(options.times), ...listenerOptions, ...keyCheck?.socketOptions });
     const exchange = new ZeromqExchange(0, socket, options, keyCheck);
     await exchange.#start(async () => {
@@ -96,11 +99,12 @@ export class ZeromqExchange implements Exchange {
   private constructor(tower: TowerIndex, socket: Dealer | Router, options: ZeromqExchangeOptions, keyCheck?: KeyCheck) {
     this.#tower = tower;
     this.#options = options;
+    this.#names = options.ends ?? towerEnds;
     this.#socket = socket;
     this.#keyCheck = keyCheck;
     const { curve } = options;
     this.#judge = new HandshakeJudge(
-      `tower 0 at ${options.address}`,
+      `${this.#names[0]} at ${options.address}`,
       curve === undefined ? undefined : { keys: curve, serverKey: curve.peerKey },
       options.times?.brokenOffMs,
     );
@@ -135,16 +139,23 @@ export class ZeromqExchange implements Exchange {
   }
 
   swap(tag: SwapTag, mine: TensorData): Swap {
-    const received = this.#board.claim(tag, mine.values.byteLength);
-    if (this.#board.failure === undefined) {
-      if (this.#settleReady !== undefined) throw new Error(`a swap before the link is ready: ${tag.site}`);
-      this.#bytesSent += mine.values.byteLength;
-      this.#send({ type: 'tensor', ...tag, shape: [...mine.shape] }, splitFrames(bytesOf(mine.values)));
-    }
+    const received = this.take(tag, mine.values.byteLength);
+    if (this.#board.failure === undefined) this.give(tag, mine);
     return { received };
   }
 
-  close(reason: Error = new PeerLostError(`tower ${String(this.#tower)} closed the link`)): void {
+  give(tag: SwapTag, mine: TensorData): void {
+    if (this.#board.failure !== undefined) throw this.#board.failure;
+    if (this.#settleReady !== undefined) throw new Error(`a swap before the link is ready: ${tag.site}`);
+    this.#bytesSent += mine.values.byteLength;
+    this.#send({ type: 'tensor', ...tag, shape: [...mine.shape] }, splitFrames(bytesOf(mine.values)));
+  }
+
+  take(tag: SwapTag, bytes: number): Promise<TensorData> {
+    return this.#board.claim(tag, bytes);
+  }
+
+  close(reason: Error = new PeerLostError(`${this.#names[this.#tower]} closed the link`)): void {
     this.#board.fail(reason);
   }
 
@@ -217,7 +228,7 @@ export class ZeromqExchange implements Exchange {
   }
 
   #takeOpen(tower: TowerIndex): void {
-    if (tower === this.#tower) throw new ProtocolError(`it claims to be tower ${String(tower)} as well`);
+    if (tower === this.#tower) throw new ProtocolError(`it claims to be ${this.#names[tower]} as well`);
     if (this.#settleReady === undefined) {
       this.close(this.#peerLost('connected a second time: what was under way is lost'));
       return;
@@ -238,6 +249,6 @@ export class ZeromqExchange implements Exchange {
   }
 
   #peerLost(what: string, cause?: unknown): PeerLostError {
-    return new PeerLostError(`tower ${String(otherTower(this.#tower))} ${what}`, { cause });
+    return new PeerLostError(`${this.#names[otherTower(this.#tower)]} ${what}`, { cause });
   }
 }

@@ -40,6 +40,12 @@ function parseArguments() {
         default: 'auto' as const,
         describe: 'Which tower to hold; auto takes a free one',
       },
+      replica: {
+        type: 'string',
+        requiresArg: true,
+        default: 'auto',
+        describe: 'Which pair of towers to be one of, from 0, with --replicas; auto takes the first that lacks the tower',
+      },
       'join-timeout': {
         type: 'number',
         requiresArg: true,
@@ -49,7 +55,7 @@ function parseArguments() {
       'peer-address': {
         type: 'string',
         requiresArg: true,
-        describe: 'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0',
+        describe: 'Where tower 0 listens for tower 1, and on whose host for another replica, such as tcp://10.0.0.5:0',
       },
       key: { type: 'string', requiresArg: true, describe: "File with this worker's secret key", implies: 'coordinator-key' },
       'coordinator-key': {
@@ -98,6 +104,12 @@ function checkJoinTimeout({ joinTimeout }: Arguments): void {
     throw new UsageError(`--join-timeout takes seconds, more than 0 and at most 24 days, not ${String(joinTimeout)}`);
 }
 
+function chooseReplica({ replica }: Arguments): number | 'auto' {
+  if (replica === 'auto') return replica;
+  if (!/^\d{1,2}$/.test(replica)) throw new UsageError(`--replica takes the number of a pair from 0, or auto, not ${replica}`);
+  return Number(replica);
+}
+
 function log(line: string): void {
   process.stdout.write(`worker: ${line}\n`);
 }
@@ -105,6 +117,7 @@ function log(line: string): void {
 async function main(): Promise<number> {
   const args = parseArguments();
   const device = chooseDevice(args);
+  const replica = chooseReplica(args);
   checkJoinTimeout(args);
   // Here and in the real process: what is wrong with a key is said before anything starts.
   const curve = readSecurity(args);
@@ -124,6 +137,7 @@ async function main(): Promise<number> {
   return serve({
     address: args.coordinator,
     tower: args.tower === '0' ? 0 : args.tower === '1' ? 1 : args.tower,
+    replica,
     device: `${place}, TensorFlow ${tensorflow}`,
     packageVersion: packageVersion(),
     joinTimeoutMs: 1000 * args.joinTimeout,

@@ -28,7 +28,7 @@ export function checkExposure(address: string, { listens, insecure }: { listens:
   if (insecure || isOnThisMachine(address)) return;
   throw new UsageError(
     listens
-      ? `tower 0 would listen at ${address} for whoever can connect: give coordinator and workers their keys (\`coordinator keygen\`), or say --insecure`
+      ? `a tower would listen at ${address} for whoever can connect: give coordinator and workers their keys (\`coordinator keygen\`), or say --insecure`
       : `${address} is another machine: give --key and --coordinator-key (\`coordinator keygen\` makes them), or say --insecure`,
   );
 }

@@ -33,12 +33,22 @@ describe('a header', () => {
     const headers: ToCoordinator[] = [
       credit,
       { ...envelope, type: 'gradients', tower: 1, loss: NaN, squaredNorm: Infinity, finite: false, top1: 0, ms: 812.25 },
-      { ...envelope, type: 'hello', packageVersion: '0.1.0', host: 'höst', pid: 70_000, device: 'x'.repeat(300), tower: 'auto' },
+      {
+        ...envelope,
+        type: 'hello',
+        packageVersion: '0.1.0',
+        host: 'höst',
+        pid: 70_000,
+        device: 'x'.repeat(300),
+        tower: 'auto',
+        replica: 'auto',
+      },
       {
         ...envelope,
         type: 'stepDone',
         tower: 0,
         bytesSent: 2 ** 40,
+        bytesSummed: 0,
         ms: { dataWait: 0, compute: 1, exchangeWait: 2, sync: 3, update: 4 },
       },
     ];
@@ -54,14 +64,17 @@ describe('a header', () => {
       ...envelope,
       type: 'assign',
       tower: 0,
+      replica: 0,
       config: { ...config, steps: undefined },
       classes: 10,
       picture: { height: 28, width: 28, channels: 1 },
       mean: [33.3],
       deviation: [78.5],
       sentBlocks: 0,
-      link: { role: 'bind', address: 'tcp://127.0.0.1:0' },
-      peerToken: 'a-token-of-16-characters',
+      links: [
+        { role: 'listen', tower: 0, neighbour: 'tower', address: 'tcp://127.0.0.1:0', token: 'a-token-of-16-characters' },
+        { role: 'connect', tower: 0, neighbour: 'replica', token: 'a-token-of-16-characters' },
+      ],
     };
     expect(decodeHeader(encodeHeader(assign), toWorkerSchema)).toEqual({ ...assign, config });
   });

@@ -19,20 +19,21 @@ export const hello: Outgoing<Extract<ToCoordinator, { type: 'hello' }>> = {
   pid: 1,
   device: 'none',
   tower: 'auto',
+  replica: 'auto',
 };
 
 export const assign: Outgoing<Extract<ToWorker, { type: 'assign' }>> = {
   type: 'assign',
   step: 0,
   tower: 0,
+  replica: 0,
   config: parseRunConfig({}, 'test'),
   classes: 10,
   picture: { height: 28, width: 28, channels: 1 },
   mean: [33],
   deviation: [78],
   sentBlocks: 0,
-  link: { role: 'none' },
-  peerToken: 'a-token-of-16-characters',
+  links: [],
 };
 
 /** Takes events until one fits; throws if none comes within five seconds. */

@@ -123,7 +123,7 @@ export const start: Command = {
       curve,
       runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
       resume,
-      localWorkers: localWorkers(args),
+      localWorkers: localWorkers(args, config.replicas),
       loaderThreads: args['loader-threads'],
       trace:
         args.trace === undefined && args.profile === undefined
