@@ -40,6 +40,11 @@ export class Checkpoints {
     this.#pending = removeUnfinished(options.folder);
   }
 
+  /** Of the newest one that is whole. */
+  get lastStep(): number | undefined {
+    return this.#lastStep;
+  }
+
   /** The newest one that is whole. */
   get lastPath(): string | undefined {
     return this.#lastStep === undefined ? undefined : join(this.#options.folder, checkpointName(this.#lastStep));
@@ -62,6 +67,14 @@ export class Checkpoints {
   async finish(): Promise<void> {
     await this.#pending;
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** The workers that were sending one are lost: it is given up, if it still needs them. */
+  async abandon(): Promise<void> {
+    await this.#pending.catch((error: unknown) => {
+      if (!(error instanceof PeerLostError)) throw error;
+    });
+    this.#pending = Promise.resolve();
   }
 
   /** From now on `best` is the checkpoint of this step, once it is written. */

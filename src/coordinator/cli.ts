@@ -14,12 +14,13 @@ import { ablate } from './commands/ablate.ts';
 import { evaluate } from './commands/eval.ts';
 import { exportModel } from './commands/export.ts';
 import { importModel } from './commands/import.ts';
+import { keygen } from './commands/keygen.ts';
 import { plan } from './commands/plan.ts';
 import { predict } from './commands/predict.ts';
 import { prepare } from './commands/prepare.ts';
 import { start } from './commands/start.ts';
 
-const commands: readonly Command[] = [start, prepare, evaluate, predict, exportModel, importModel, plan, ablate];
+const commands: readonly Command[] = [start, prepare, evaluate, predict, exportModel, importModel, plan, ablate, keygen];
 
 const now = (): number => performance.now();
 

@@ -2,12 +2,14 @@
 
 import type { RunConfig } from '../spec/config.ts';
 import { NumericError } from '../spec/errors.ts';
+import { towers } from '../spec/layout.ts';
 
-/** What one tower says of its gradients. */
+/** What one tower of a replica says of its gradients. */
 export interface GradientReport {
   readonly tower: 0 | 1;
+  /** Its pictures' part of the mean loss. */
   readonly loss: number;
-  /** Squared L2 norm of the gradients this tower speaks for. */
+  /** Squared L2 norm of the gradients this tower speaks for, of the whole batch. */
   readonly squaredNorm: number;
 }
 
@@ -22,7 +24,8 @@ export interface Decision {
 export const skipLimit = 5;
 
 /**
- * Decides on one step. The norm that is clipped is that of the gradients of both towers together.
+ * Decides on one step from the reports of both towers of every replica, in the order of the replicas. The norm that is clipped is that of the
+ * gradients of both towers together, which all replicas have alike.
  * Throws NumericError where a loss or gradient is not finite and the config says to abort, or once too often.
  */
 export function decide(
@@ -45,7 +48,7 @@ export function decide(
     }
     return { verdict: 'skip', learningRate, scale: 1 };
   }
-  const norm = Math.sqrt(reports.reduce((sum, report) => sum + report.squaredNorm, 0));
+  const norm = Math.sqrt(reports.slice(0, towers.length).reduce((sum, report) => sum + report.squaredNorm, 0));
   const scale = config.clipNorm !== undefined && norm > config.clipNorm ? config.clipNorm / norm : 1;
   return { verdict: 'apply', learningRate, scale };
 }

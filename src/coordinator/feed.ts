@@ -3,7 +3,6 @@
 
 import type { RunConfig } from '../spec/config.ts';
 import { stepsPerEpoch } from '../spec/schedule.ts';
-import { batchPayload } from '../protocol/payloads.ts';
 import type { Batch, DataSource } from '../data/batch.ts';
 import { createSampler } from '../data/sampler.ts';
 import { beginAhead } from './ahead.ts';
@@ -64,20 +63,30 @@ export function* workItems(
   }
 }
 
+/** Replicas that get a part of a batch: all, unless it has fewer pictures, as only an evaluation's may. */
+export function replicasFor(pictures: number, { replicas }: Pick<RunConfig, 'replicas'>): number {
+  return Math.min(pictures, replicas);
+}
+
 /** Loads and sends items as the workers grant credit, until they are sent; rejects once `signal` is aborted. */
 export async function feed(
   items: Iterable<WorkItem>,
-  { data, group, signal, traces }: { data: DataSource; group: WorkerGroup; signal: AbortSignal; traces?: StepTraces | undefined },
+  {
+    config,
+    data,
+    group,
+    signal,
+    traces,
+  }: { config: RunConfig; data: DataSource; group: WorkerGroup; signal: AbortSignal; traces?: StepTraces | undefined },
 ): Promise<void> {
   const loads = loadsOf(items, data, traces);
   for await (const { item, batch } of beginAhead(loads, loadAhead - 1)) {
-    await group.takeCredit();
+    const { kind, step, epoch, index, indices } = item;
     signal.throwIfAborted();
-    const { kind, step, epoch, index } = item;
-    const { labels, shape } = batch;
+    await group.takeCredit(replicasFor(indices.length, config));
+    signal.throwIfAborted();
     const traced = kind === 'train' && traces?.isTraced(step) === true;
-    const header = { kind, step, epoch, index, count: labels.length, ...shape, hasColour: batch.colour !== undefined, traced };
-    group.broadcast({ type: 'batch', ...header }, batchPayload(batch));
+    group.sendBatch({ kind, step, epoch, index, traced }, batch);
   }
 }
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { CrosstowerError, UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
-import { batchPayload } from '../protocol/payloads.ts';
+import type { ListenerCurve } from '../protocol/curveKeys.ts';
 import type { Batch, PictureShape } from '../data/batch.ts';
 import type { Manifest } from './checkpoint.ts';
 import type { Flag } from './command.ts';
@@ -18,6 +18,7 @@ import { localFields, localFlags, localWorkers } from './localChoice.ts';
 import type { LocalArguments, LocalChoice } from './localChoice.ts';
 import { openModel } from './modelSource.ts';
 import type { ModelSource } from './modelSource.ts';
+import { readSecurity, securityFields, securityFlags } from './security.ts';
 import type { WorkerGroup } from './workerGroup.ts';
 import { gatherUnlessStopped, openGroup, withWorkplace } from './workplace.ts';
 
@@ -48,6 +49,7 @@ export const inferenceFlags = {
   threads: { type: 'number', requiresArg: true, group, describe: 'CPU threads of each worker [default: all cores together]' },
   'one-process': { type: 'boolean', group, describe: 'Both towers in one worker process' },
   bind: { type: 'string', requiresArg: true, group, describe: 'Wait at this address for workers that are started elsewhere' },
+  ...securityFlags,
   json: { type: 'boolean', group, describe: 'As JSON' },
 } as const satisfies Record<string, Flag>;
 
@@ -57,16 +59,25 @@ export const inferenceFields = {
   views: z.literal([1, 10]),
   ...localFields,
   bind: z.string().optional(),
+  ...securityFields,
   json: z.boolean().optional(),
 } as const;
 
-type InferenceArguments = LocalArguments & { readonly bind?: string | undefined };
+type InferenceArguments = LocalArguments & {
+  readonly bind?: string | undefined;
+  readonly keys?: string | undefined;
+  readonly insecure?: boolean | undefined;
+};
 
-/** The workers to start and the address to listen at: one worker with both towers on the CPU, unless the flags say something else. */
-export function placeOfWorkers(args: InferenceArguments): { bind: string; localWorkers: readonly LocalChoice[] } {
+/**
+ * The workers to start, the address to listen at and the keys to do it with: one worker with both towers on the CPU, unless the flags say
+ * something else. Throws UsageError where they contradict each other.
+ */
+export function placeOfWorkers(args: InferenceArguments, say: (line: string) => void): PlaceOfWorkers {
   const isDefault = args.local === undefined && args.bind === undefined;
   const choice = isDefault ? ({ ...args, local: 'cpu', 'one-process': true } as const) : args;
-  return { bind: args.bind ?? 'tcp://127.0.0.1:0', localWorkers: localWorkers(choice) };
+  const bind = args.bind ?? 'tcp://127.0.0.1:0';
+  return { bind, curve: readSecurity(choice, bind, say), localWorkers: localWorkers(choice, 1) };
 }
 
 /** A checkpoint with its manifest and weights. */
@@ -86,10 +97,14 @@ export async function openCheckpoint(
   );
 }
 
-export interface InferenceOptions {
-  readonly model: Checkpoint;
+interface PlaceOfWorkers {
   readonly bind: string;
+  readonly curve: ListenerCurve | undefined;
   readonly localWorkers: readonly LocalChoice[];
+}
+
+export interface InferenceOptions extends PlaceOfWorkers {
+  readonly model: Checkpoint;
   readonly packageVersion: string;
   readonly say: (line: string) => void;
   readonly stop: AbortSignal;
@@ -117,7 +132,7 @@ export async function withInference<P extends { readonly shape: PictureShape }, 
     ...options,
     run: randomUUID(),
     generation: 1,
-    logPath: (tower: LocalChoice['tower']) => join(logs, `worker-${tower}.log`),
+    logPath: ({ tower }: LocalChoice) => join(logs, `worker-${tower}.log`),
     onListening: (address: string) => {
       if (options.localWorkers.length === 0) options.say(`waiting for workers at ${address}`);
     },
@@ -129,13 +144,14 @@ export async function withInference<P extends { readonly shape: PictureShape }, 
       const { config, data, classes } = options.model.manifest;
       const plan = planNetwork(networkFor(config), classes.length);
       const facts = {
-        config: { ...config, stepTimeout: patientSeconds },
+        // One pair classifies, however many have trained.
+        config: { ...config, stepTimeout: patientSeconds, replicas: 1 },
         classes: classes.length,
         picture: prepared.shape,
         mean: data.mean,
         deviation: data.deviation,
         packageVersion: options.packageVersion,
-        state: stateFrom(plan, { weights: weightsOf(options.model) }),
+        start: { state: stateFrom(plan, { weights: weightsOf(options.model) }), step: 0 },
       };
       const workers = openGroup(place, facts, options.say);
       return await whileStaffed(workers, options.stop, () =>
@@ -187,17 +203,7 @@ async function* classify(batches: AsyncIterable<Batch>, workers: WorkerGroup, ti
       const batch = isMore ? await workers.during(iterator.next()) : { done: true as const };
       if (batch.done === true) return false;
       await workers.takeCredit();
-      const { labels, shape, colour } = batch.value;
-      const header = {
-        kind: 'predict',
-        step: 0,
-        epoch: 0,
-        index,
-        count: labels.length,
-        ...shape,
-        hasColour: colour !== undefined,
-      } as const;
-      workers.broadcast({ type: 'batch', ...header }, batchPayload(batch.value));
+      workers.sendBatch({ kind: 'predict', step: 0, epoch: 0, index, traced: false }, batch.value);
       return true;
     });
     goesOn = sent;

@@ -5,8 +5,9 @@ import { z } from 'zod';
 import { UsageError } from '../spec/errors.ts';
 import type { Flag } from './command.ts';
 
-/** A worker to start here, and its arguments beside the coordinator's address and the tower. */
+/** A worker to start here, and its arguments beside the coordinator's address and the towers. */
 export interface LocalChoice {
+  readonly replica: number;
   readonly tower: '0' | '1' | 'both';
   readonly args: readonly string[];
 }
@@ -19,21 +20,27 @@ export const localFlags = {
     type: 'string',
     choices: ['cpu', 'gpu'] as const,
     group,
-    describe: 'Start both workers on this machine as well',
+    describe: 'Start the workers on this machine as well: both towers of every replica',
   },
-  gpus: { type: 'string', requiresArg: true, group, default: '0,1', describe: 'GPUs of --local gpu' },
+  gpus: {
+    type: 'string',
+    requiresArg: true,
+    group,
+    default: '0,1',
+    describe: 'GPUs of --local gpu, in the order of the workers: both towers of a replica, then the next',
+  },
   threads: {
     type: 'number',
     requiresArg: true,
     implies: 'local',
     group,
-    describe: 'CPU threads of each worker of --local cpu [default: half of the cores]',
+    describe: 'CPU threads of each worker of --local cpu [default: the cores, shared out]',
   },
   'one-process': {
     type: 'boolean',
     implies: 'local',
     group,
-    describe: 'With --local: both towers in one worker process',
+    describe: 'With --local: both towers of a replica in one worker process',
   },
 } as const satisfies Record<string, Flag>;
 
@@ -46,23 +53,33 @@ export const localFields = {
 
 export type LocalArguments = z.infer<z.ZodObject<typeof localFields>>;
 
-/** The workers to start; none without --local. Throws UsageError on GPUs that are no numbers. */
-export function localWorkers(args: LocalArguments): readonly LocalChoice[] {
+/** The workers to start, both towers of every replica; none without --local. Throws UsageError on GPUs that are no numbers, or too few. */
+export function localWorkers(args: LocalArguments, replicas: number): readonly LocalChoice[] {
   if (args.local === undefined) return [];
-  if (args.local === 'gpu') {
-    const gpus = args.gpus.split(',');
-    const [first, second = first] = gpus;
-    if (first === undefined || second === undefined || !gpus.every((gpu) => /^\d+$/.test(gpu))) {
-      throw new UsageError(`--gpus takes numbers with a comma between, such as 0,1, not '${args.gpus}'`);
-    }
-    if (args['one-process'] === true) return [{ tower: 'both', args: ['--gpu', first] }];
-    return [
-      { tower: '0', args: ['--gpu', first] },
-      { tower: '1', args: ['--gpu', second] },
-    ];
-  }
-  const cores = availableParallelism();
-  if (args['one-process'] === true) return [{ tower: 'both', args: ['--cpu', '--threads', String(args.threads ?? cores)] }];
-  const threads = String(args.threads ?? Math.max(1, Math.floor(cores / 2)));
-  return (['0', '1'] as const).map((tower) => ({ tower, args: ['--cpu', '--threads', threads] }));
+  const isTogether = args['one-process'] === true;
+  const workers = isTogether ? replicas : 2 * replicas;
+  const devices = args.local === 'gpu' ? gpuArguments(args.gpus, workers) : cpuArguments(args.threads, workers);
+  return devices.map((device, i) =>
+    isTogether
+      ? { replica: i, tower: 'both', args: device }
+      : { replica: Math.floor(i / 2), tower: i % 2 === 0 ? '0' : '1', args: device },
+  );
+}
+
+/** GPUs in the order of the workers; where there are fewer, the last one serves all that are left. */
+function gpuArguments(list: string, workers: number): string[][] {
+  const gpus = list.split(',');
+  if (!gpus.every((gpu) => /^\d+$/.test(gpu)))
+    throw new UsageError(`--gpus takes numbers with a comma between, such as 0,1, not '${list}'`);
+  return Array.from({ length: workers }, (_, i) => ['--gpu', gpus[Math.min(i, gpus.length - 1)] ?? '0']);
+}
+
+function cpuArguments(threads: number | undefined, workers: number): string[][] {
+  const each = threads ?? Math.max(1, Math.floor(availableParallelism() / workers));
+  return Array.from({ length: workers }, () => ['--cpu', '--threads', String(each)]);
+}
+
+/** The name of a worker's log: `1`, `both`, `replica-2-tower-0`. */
+export function logName({ replica, tower }: LocalChoice, replicas: number): string {
+  return replicas === 1 ? tower : `replica-${String(replica)}-tower-${tower}`;
 }

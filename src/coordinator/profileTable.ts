@@ -36,6 +36,7 @@ export function profileTable(
     ['update', opsOf('update')],
     ['hand to the other tower', msOf(({ kind }) => kind === 'send')],
     ['wait for the other tower', msOf(({ kind }) => kind === 'wait')],
+    ['wait for the replicas', msOf(({ kind, layer }) => kind === 'pass' && layer === 'replicas')],
     ['wait for the decision', msOf(({ kind, name }) => kind === 'step' && name === 'sync')],
   ];
   const inLayers = msOf(({ kind, layer }) => kind === 'op' && layer !== undefined && names.has(layer));

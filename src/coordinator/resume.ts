@@ -75,10 +75,13 @@ const freeFields: ReadonlySet<string> = new Set([
   'steps',
   'checkpointEvery',
   'keep',
+  'commitEvery',
+  'maxRestarts',
   'joinTimeout',
   'stepTimeout',
   'nonFinite',
   'onBadImage',
+  'replicas',
 ]);
 
 /** Throws UsageError naming each field in which two configs differ, unless it is free or allowed by name. */

@@ -99,6 +99,14 @@ export class RunFolder {
     });
   }
 
+  /** The records beyond this length are void: their steps are done again. */
+  cutMetrics(bytes: number): void {
+    this.#withMetrics((metrics) => {
+      ftruncateSync(metrics, bytes);
+      this.#metricsBytes = bytes;
+    });
+  }
+
   /** The records so far are on the disk: a checkpoint is about to speak of them. */
   syncMetrics(): void {
     this.#withMetrics(fdatasyncSync);

@@ -6,6 +6,7 @@ import type { TraceEvent } from '../spec/trace.ts';
 /** What one tower did in a step; its times are the coordinator's clock's. */
 export interface TowerTrace {
   readonly step: number;
+  readonly replica: number;
   readonly tower: TowerIndex;
   readonly startMs: number;
   readonly endMs: number;

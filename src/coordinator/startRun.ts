@@ -4,17 +4,21 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { RunConfig } from '../spec/config.ts';
-import { exitCodeOf, exitCodes } from '../spec/errors.ts';
+import { UsageError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import { checkLayerNames, gradientsWanted } from '../spec/trainedLayers.ts';
 import { parameterCount } from '../spec/layout.ts';
 import { totalSteps } from '../spec/schedule.ts';
+import type { ListenerCurve } from '../protocol/curveKeys.ts';
 import { cacheFolder } from '../data/fashionMnist.ts';
 import type { DataSource } from '../data/batch.ts';
 import { openData } from '../data/openData.ts';
 import { fileNames } from './checkpoint.ts';
 import { Checkpoints } from './checkpoints.ts';
+import { Commits } from './commits.ts';
+import { trainThroughLosses } from './generations.ts';
+import { logName } from './localChoice.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
@@ -22,15 +26,15 @@ import { RunFolder } from './runFolder.ts';
 import { checkSameData, openStart } from './runStart.ts';
 import { StepTraces } from './stepTraces.ts';
 import type { TraceChoice } from './stepTraces.ts';
-import { train } from './training.ts';
 import type { TrainingResult } from './training.ts';
-import { gatherUnlessStopped, openGroup, withWorkplace } from './workplace.ts';
+import { openGroup, withWorkplace } from './workplace.ts';
 import type { Workplace } from './workplace.ts';
 
 export interface StartOptions {
   readonly config: RunConfig;
   /** `tcp://HOST:PORT` or `ipc://PATH`. */
   readonly bind: string;
+  readonly curve: ListenerCurve | undefined;
   readonly runDir: string;
   /** The checkpoint that the run goes on from; none for a new run. */
   readonly resume: ResumePoint | undefined;
@@ -70,11 +74,6 @@ export async function startRun(options: StartOptions): Promise<ExitCode> {
   }
 }
 
-interface RunIdentity {
-  readonly run: string;
-  readonly generation: number;
-}
-
 interface Desk {
   readonly progress: Progress;
   readonly folder: RunFolder;
@@ -87,15 +86,14 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
   // A run that goes on is the same run, one generation later: what its last coordinator left in a queue is stale.
   const { resume } = options;
   const isSameRun = resume?.inPlace === true;
-  const run: RunIdentity = {
-    run: isSameRun ? resume.manifest.run : randomUUID(),
-    generation: isSameRun ? resume.manifest.generation + 1 : 1,
-  };
+  const run = isSameRun ? resume.manifest.run : randomUUID();
   const workplace = {
-    ...run,
+    run,
+    generation: isSameRun ? resume.manifest.generation + 1 : 1,
     bind: options.bind,
+    curve: options.curve,
     localWorkers: options.localWorkers,
-    logPath: (tower: LocalChoice['tower']) => folder.workerLog(tower),
+    logPath: (choice: LocalChoice) => folder.workerLog(logName(choice, config.replicas)),
     onListening: (address: string) => {
       say(`run ${folder.path}, listening at ${address}`);
       if (resume !== undefined) say(`going on after step ${String(resume.manifest.step)}, from ${resume.path}`);
@@ -119,13 +117,14 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
 }
 
 async function runWithData(
-  options: StartOptions & Desk & { workplace: Workplace; data: DataSource; run: RunIdentity },
+  options: StartOptions & Desk & { workplace: Workplace; data: DataSource; run: string },
 ): Promise<ExitCode> {
   const { config, data, folder, progress, say, workplace, now, packageVersion, resume, run } = options;
   const plan = planNetwork(networkFor(config), data.classes.length);
   gradientsWanted(plan.spec, config.trainOnly);
   checkLayerNames(plan.spec, config.skip, 'skip');
   if (resume !== undefined) checkSameData(resume, data);
+  checkReplicas(config, data.counts.train);
   const start = await openStart(plan, options);
   const facts = {
     config,
@@ -134,7 +133,7 @@ async function runWithData(
     mean: data.mean,
     deviation: data.deviation,
     packageVersion,
-    state: start.state,
+    start: { state: start.state, step: start.from.step },
   };
   const group = openGroup(workplace, facts, say);
   try {
@@ -143,13 +142,9 @@ async function runWithData(
       `${data.name}: ${String(data.counts.train)} training and ${String(data.counts.test)} test pictures of ${String(plan.classes)} classes`,
     );
     say(
-      `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers; ${String(steps)} steps of ${String(config.batch)} pictures`,
+      `${config.network}: ${parameterCount(plan).toLocaleString('en')} parameters in two towers${config.replicas === 1 ? '' : `, ${String(config.replicas)} replicas of them`}; ${String(steps)} steps of ${String(config.batch)} pictures`,
     );
     const stop = AbortSignal.any([options.stop, group.stopRequested.signal]);
-    const { step } = start.from;
-    const saved = step === 0 ? 'nothing was saved' : `the checkpoint of step ${String(step)} is as it was`;
-    await gatherUnlessStopped(group, stop, `stopped before training began: ${saved}`);
-    await start.close();
     const checkpoints = new Checkpoints({
       folder: folder.paths.checkpoints,
       plan,
@@ -157,21 +152,36 @@ async function runWithData(
       lastStep: resume?.inPlace === true ? resume.manifest.step : undefined,
       say,
     });
+    const commits = new Commits({
+      checkpoints,
+      folder: folder.paths.checkpoints,
+      plan,
+      reopenStart: () => openStart(plan, options),
+      say,
+    });
     const traces =
       options.trace === undefined
         ? undefined
-        : new StepTraces({ ...options.trace, plan, batch: config.batch, from: step, to: steps, say, now });
-    const result = await train({
+        : new StepTraces({
+            ...options.trace,
+            plan,
+            batch: config.batch / config.replicas,
+            from: start.from.step,
+            to: steps,
+            say,
+            now,
+          });
+    const result = await trainThroughLosses(start, {
       config,
       traces,
       data,
       group,
+      local: workplace.local,
       folder,
-      checkpoints,
+      commits,
       progress,
-      from: start.from,
       facts: {
-        ...run,
+        run,
         packageVersion,
         config,
         classes: [...data.classes],
@@ -179,6 +189,7 @@ async function runWithData(
       },
       stop,
       now,
+      say,
     });
     const { lastPath } = checkpoints;
     if (lastPath !== undefined) await folder.publishModel(join(lastPath, fileNames.weights));
@@ -194,13 +205,27 @@ async function runWithData(
   }
 }
 
+/** Throws UsageError where the last batch of an epoch has no picture for some replica. */
+function checkReplicas({ batch, replicas }: RunConfig, trainCount: number): void {
+  const last = trainCount % batch;
+  if (last === 0 || last >= replicas) return;
+  throw new UsageError(
+    `--replicas ${String(replicas)}: the last batch of an epoch has ${String(last)} of ${String(trainCount)} pictures, fewer than there are replicas; ` +
+      'choose another --batch, or leave some out with --limit-train',
+  );
+}
+
 function summarise(result: TrainingResult, { folder, progress }: Desk): void {
-  const { scores, stepsHere, imagesPerSecond, bytesPerStep } = result;
+  const { scores, stepsHere, imagesPerSecond, bytesPerStep, bytesSummedPerStep } = result;
   if (scores !== undefined)
     progress.say(`test top-1      ${percent(scores.top1)}  (top-5 ${percent(scores.top5)}, loss ${scores.loss.toFixed(3)})`);
   if (stepsHere > 0) {
     progress.say(`speed           ${imagesPerSecond.toFixed(1)} images/s, median of ${String(stepsHere)} steps`);
     progress.say(`exchanged       ${(bytesPerStep / 1e6).toFixed(2)} MB a step between the towers, both directions together`);
+    if (bytesSummedPerStep > 0)
+      progress.say(
+        `summed          ${(bytesSummedPerStep / 1e6).toFixed(2)} MB a step around the replicas, all workers together`,
+      );
   }
   progress.say(`model           ${folder.paths.model}`);
   progress.say(`metrics         ${folder.paths.metrics}`);

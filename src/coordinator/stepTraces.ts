@@ -4,6 +4,7 @@
 
 import { writeFileSync } from 'node:fs';
 import { StorageError } from '../spec/errors.ts';
+import { towers } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { traceEventsSchema } from '../spec/trace.ts';
 import type { TraceEvent } from '../spec/trace.ts';
@@ -27,6 +28,7 @@ const warmupSteps = 10;
 
 interface Options extends TraceChoice {
   readonly plan: NetworkPlan;
+  /** Pictures that a tower sees of a step, in the mean. */
   readonly batch: number;
   /** The last step before the run's own, and its last. */
   readonly from: number;
@@ -80,10 +82,12 @@ export class StepTraces {
       { name: 'decide', startMs: reported, ms: decided - reported },
       { name: 'wait for the update', startMs: decided, ms: done - decided },
     );
-    for (const { header, payload } of workers) {
+    for (const [i, { header, payload }] of workers.entries()) {
       const toOurs = (decided - header.decidedMs + (done - header.doneMs)) / 2;
       this.#towers.push({
         step,
+        // In the order of the seats.
+        replica: Math.floor(i / towers.length),
         tower: header.tower,
         startMs: header.startMs + toOurs,
         endMs: header.doneMs + toOurs,

@@ -1,6 +1,8 @@
 // A trace in Chrome's event format, which Perfetto and chrome://tracing open: a process per tower and one for the coordinator; in a tower a
 // lane for layers and their ops, and one for what crosses.
 
+import { seatNames, seatNumber } from './seats.ts';
+import type { Seat } from './seats.ts';
 import type { CoordinatorSpan, TowerTrace } from './spans.ts';
 
 /** A complete event ("X") or a name ("M"); times are microseconds. */
@@ -26,16 +28,18 @@ export function traceFile(towers: readonly TowerTrace[], spans: readonly Coordin
     dur: Math.round(1000 * ms),
   });
   const events: ChromeEvent[] = [named('process_name', coordinator, 0, 'coordinator')];
-  for (const tower of new Set(towers.map((trace) => trace.tower))) {
+  const replicas = 1 + Math.max(0, ...towers.map(({ replica }) => replica));
+  for (const [pid, trace] of new Map(towers.map((trace) => [pidOf(trace), trace]))) {
     events.push(
-      named('process_name', pidOf(tower), 0, `tower ${String(tower)}`),
-      named('thread_name', pidOf(tower), lanes.compute, 'layers and ops'),
-      named('thread_name', pidOf(tower), lanes.crossings, 'crossings'),
+      named('process_name', pid, 0, seatNames([trace], replicas)),
+      named('thread_name', pid, lanes.compute, 'layers and ops'),
+      named('thread_name', pid, lanes.crossings, 'crossings'),
     );
   }
   for (const span of spans) events.push({ ph: 'X', pid: coordinator, tid: 1, name: span.name, cat: 'coordinator', ...at(span) });
-  for (const { step, tower, startMs: from, endMs, events: inStep } of towers) {
-    const pid = pidOf(tower);
+  for (const trace of towers) {
+    const { step, startMs: from, endMs, events: inStep } = trace;
+    const pid = pidOf(trace);
     const whole = at({ startMs: from, ms: endMs - from });
     events.push({ ph: 'X', pid, tid: lanes.compute, name: `step ${String(step)}`, cat: 'step', ...whole });
     for (const event of inStep) {
@@ -54,8 +58,8 @@ export function traceFile(towers: readonly TowerTrace[], spans: readonly Coordin
   return `${JSON.stringify({ traceEvents: events, displayTimeUnit: 'ms' })}\n`;
 }
 
-function pidOf(tower: number): number {
-  return tower + 1;
+function pidOf(seat: Seat): number {
+  return 1 + seatNumber(seat);
 }
 
 function named(what: 'process_name' | 'thread_name', pid: number, tid: number, name: string): ChromeEvent {

@@ -5,12 +5,13 @@ import { learningRateAt, scheduleAfterEvaluation, stepsPerEpoch, totalSteps } fr
 import type { ToCoordinator } from '../protocol/messages.ts';
 import type { DataSource } from '../data/batch.ts';
 import type { ManifestFacts } from './checkpoint.ts';
-import type { Checkpoints } from './checkpoints.ts';
+import type { Commits } from './commits.ts';
 import { decide } from './decision.ts';
-import { evaluationItems, feed, isEvaluated, workItems } from './feed.ts';
+import { evaluationItems, feed, isEvaluated, replicasFor, workItems } from './feed.ts';
 import { percent } from './progress.ts';
 import type { Progress } from './progress.ts';
 import type { RunFolder } from './runFolder.ts';
+import type { RunState } from './runStart.ts';
 import type { StepTraces } from './stepTraces.ts';
 import type { WorkerGroup } from './workerGroup.ts';
 
@@ -19,11 +20,11 @@ export interface TrainingOptions {
   readonly data: DataSource;
   readonly group: WorkerGroup;
   readonly folder: RunFolder;
-  readonly checkpoints: Checkpoints;
+  readonly commits: Commits;
   readonly progress: Progress;
   /** Where the run stands before its first step here. */
   readonly from: RunState;
-  /** What every checkpoint says beside the state. */
+  /** What every checkpoint of this generation says beside the state. */
   readonly facts: Omit<ManifestFacts, keyof RunState | 'metricsBytes'>;
   /** What is to be known of where the time goes, if anything. */
   readonly traces?: StepTraces | undefined;
@@ -33,14 +34,13 @@ export interface TrainingOptions {
   readonly now: () => number;
 }
 
-/** All that a step depends on beside the towers' weights and velocities. */
-export type RunState = Pick<ManifestFacts, 'step' | 'schedule' | 'skippedBefore' | 'best'>;
-
 export interface TrainingResult {
   readonly stepsDone: number;
   /** Of the last evaluation. */
   readonly scores: EvaluationScores | undefined;
   readonly bytesPerStep: number;
+  /** Around the rings of the replicas; 0 with one. */
+  readonly bytesSummedPerStep: number;
   /** Median over the steps that were done here, which may be none where a run goes on. */
   readonly imagesPerSecond: number;
   readonly stepsHere: number;
@@ -52,21 +52,32 @@ export interface EvaluationScores {
   readonly loss: number;
 }
 
-/** Trains until the config's end or a stop, and writes what is due; throws what the workers, the data or the disk cannot recover from. */
+/**
+ * Trains until the config's end or a stop, and writes what is due; throws what ends this generation of the workers, and what the data or the
+ * disk cannot recover from.
+ */
 export async function train(options: TrainingOptions): Promise<TrainingResult> {
-  const { config, data, group, folder, checkpoints, progress, facts, traces, stop, now } = options;
+  const { config, data, group, traces } = options;
   const lastStep = totalSteps(config, data.counts.train);
-  const span = { trainCount: data.counts.train, lastStep };
   const feeding = new AbortController();
   const items = workItems(config, data.counts, { firstStep: options.from.step + 1, lastStep });
-  const fed = feed(items, { data, group, traces, signal: feeding.signal });
-  fed.catch((error: unknown) => {
+  feed(items, { config, data, group, traces, signal: feeding.signal }).catch((error: unknown) => {
     if (!feeding.signal.aborted) group.fail(error instanceof Error ? error : new Error(String(error)));
   });
+  try {
+    return await trainSteps(options, lastStep);
+  } finally {
+    feeding.abort();
+  }
+}
 
+async function trainSteps(options: TrainingOptions, lastStep: number): Promise<TrainingResult> {
+  const { config, data, group, folder, commits, progress, facts, traces, stop, now } = options;
+  const span = { trainCount: data.counts.train, lastStep };
   let state = options.from;
   let scores: EvaluationScores | undefined;
   let bytesPerStep = 0;
+  let bytesSummedPerStep = 0;
   const rates: number[] = [];
   const score = async (): Promise<boolean> => {
     if (state.step === 0 || !isEvaluated(state.step, config, span)) return true;
@@ -82,7 +93,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     );
     if (state.best === undefined || scores.top1 > state.best.top1) {
       state = { ...state, best: { step, top1: scores.top1 } };
-      checkpoints.markBest(step);
+      commits.markBest(step);
     }
     return true;
   };
@@ -99,8 +110,9 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     // A stop ends the run with the step that is decided on next; an evaluation can be stopped, for the step before it is saved.
     goesOn = !stop.aborted;
     const isSaved = !goesOn || isCheckpointed(step, config, span) || isEvaluated(step, config, span);
-    if (isSaved) await checkpoints.settled();
-    group.broadcast({ type: 'decision', step, ...decision, snapshot: isSaved });
+    const isKept = !isSaved && config.commitEvery > 0 && step % config.commitEvery === 0;
+    if (isSaved || isKept) await commits.settled();
+    group.sendDecision({ type: 'decision', step, ...decision, snapshot: isSaved || isKept });
     const decided = now();
     const done = (await group.collect('stepDone', step)).map(({ header }) => header);
     if (traces?.isTraced(step) === true) {
@@ -114,23 +126,27 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
     const record = stepRecord(step, reports, done, { config, trainCount: data.counts.train, seconds });
     rates.push(record.imagesPerSecond);
     bytesPerStep = record.bytesExchanged;
+    bytesSummedPerStep = record.bytesSummed ?? 0;
     folder.record({ kind: 'step', ...record, learningRate, verdict: decision.verdict, scale: decision.scale });
     if (decision.verdict === 'skip') progress.say(`step ${String(step)}: loss or gradient not finite, skipped by all towers`);
     const exchangeWait = Math.max(...record.ms.map((part) => part.exchangeWait)) / (1000 * seconds);
     progress.step({ ...record, totalSteps: lastStep, learningRate, exchangeWait });
 
+    const reached = { ...state, metricsBytes: folder.metricsBytes };
     if (isSaved) {
       folder.syncMetrics();
-      checkpoints.begin({ ...facts, ...state, metricsBytes: folder.metricsBytes }, group.collectSnapshot(step));
+      commits.beginCheckpoint({ ...facts, ...reached }, group.collectSnapshot(step));
+    } else if (isKept) {
+      commits.beginKeeping(reached, group.collectSnapshot(step));
     }
     if (goesOn && isEvaluated(step, config, span)) {
       goesOn = await score();
       before = now();
     }
   }
-  feeding.abort();
-  await checkpoints.finish();
-  return { stepsDone: state.step, scores, bytesPerStep, imagesPerSecond: median(rates), stepsHere: rates.length };
+  await commits.finish();
+  const imagesPerSecond = median(rates);
+  return { stepsDone: state.step, scores, bytesPerStep, bytesSummedPerStep, imagesPerSecond, stepsHere: rates.length };
 }
 
 /** Whether a checkpoint is due after this step: every --checkpoint-every steps, or every epoch. */
@@ -146,15 +162,17 @@ function epochOf(step: number, config: RunConfig, trainCount: number): number {
 /** Scores the test split, whose batches the feed has sent after this step; nothing where the run was stopped meanwhile. */
 async function evaluate(step: number, { config, data, group, stop }: TrainingOptions): Promise<EvaluationScores | undefined> {
   let [loss, top1, top5, count] = [0, 0, 0, 0];
-  for (const { index } of evaluationItems(step, config, data.counts.test)) {
+  for (const { index, indices } of evaluationItems(step, config, data.counts.test)) {
     if (stop.aborted) return undefined;
-    // Both towers hold the same logits: tower 0 speaks for both.
-    const [result] = await group.collect('evalResult', step, index);
-    if (result === undefined) continue;
-    loss += result.header.loss;
-    top1 += result.header.top1;
-    top5 += result.header.top5;
-    count += result.header.count;
+    const results = await group.collect('evalResult', step, { index, replicas: replicasFor(indices.length, config) });
+    for (const { header } of results) {
+      // Both towers of a replica hold the same logits: tower 0 speaks for both.
+      if (header.tower !== 0) continue;
+      loss += header.loss;
+      top1 += header.top1;
+      top5 += header.top5;
+      count += header.count;
+    }
   }
   return { loss: loss / count, top1: top1 / count, top5: top5 / count };
 }
@@ -171,15 +189,16 @@ function stepRecord(
   const steps = stepsPerEpoch(config, trainCount);
   const inEpoch = (step - 1) % steps;
   const count = Math.min(config.batch, trainCount - inEpoch * config.batch);
-  // Both towers hold the same logits: tower 0 speaks for both.
-  const [report] = reports;
+  // Both towers of a replica hold the same logits: tower 0 speaks for both.
+  const parts = reports.filter(({ tower }) => tower === 0);
   return {
     step,
     epoch: epochOf(step, config, trainCount),
-    loss: report?.loss ?? NaN,
-    top1: (report?.top1 ?? 0) / count,
+    loss: parts.reduce((sum, { loss }) => sum + loss, 0),
+    top1: parts.reduce((sum, { top1 }) => sum + top1, 0) / count,
     imagesPerSecond: count / seconds,
     bytesExchanged: done.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+    ...(config.replicas === 1 ? {} : { bytesSummed: done.reduce((sum, { bytesSummed }) => sum + bytesSummed, 0) }),
     ms: done.map((header) => header.ms),
     liveTensors: done.map((header) => header.liveTensors),
   };

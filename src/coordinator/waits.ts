@@ -1,7 +1,7 @@
 // Waits for what only a message can bring about.
 // Invariant: every wait ends: with what was waited for, with the first reason that the run cannot go on, or at its deadline.
 
-import { PeerLostError } from '../spec/errors.ts';
+import { AbsentError, PeerLostError } from '../spec/errors.ts';
 
 interface Wait {
   readonly isOver: () => boolean;
@@ -15,6 +15,8 @@ export interface Deadline {
   readonly what: () => string;
   /** Done at the deadline, before the error is made: finds out who is to blame. */
   readonly ask?: () => Promise<void>;
+  /** Nothing is gained by trying again. */
+  readonly isLast?: true;
 }
 
 export class Waits {
@@ -37,7 +39,7 @@ export class Waits {
     this.#waits.clear();
   }
 
-  /** Waits for a condition; throws PeerLostError at the deadline. */
+  /** Waits for a condition; throws PeerLostError at the deadline, AbsentError at one that is the last. */
   async until(isOver: () => boolean, deadline?: Deadline): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     if (isOver()) return;
@@ -50,7 +52,8 @@ export class Waits {
         timer = setTimeout(() => {
           void (deadline.ask?.() ?? Promise.resolve()).then(() => {
             this.#waits.delete(wait);
-            reject(new PeerLostError(`${deadline.what()}, after waiting ${(deadline.ms / 1000).toFixed(0)} s`));
+            const message = `${deadline.what()}, after waiting ${(deadline.ms / 1000).toFixed(0)} s`;
+            reject(deadline.isLast === true ? new AbsentError(message) : new PeerLostError(message));
           });
         }, deadline.ms);
       });

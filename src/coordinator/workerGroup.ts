@@ -1,20 +1,34 @@
-// The workers of a run as the coordinator sees them: who holds which tower, what they have said, and what is still missing.
-// Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it.
+// The workers of a run as the coordinator sees them: who holds which towers of which replica, what they have said, what is still missing.
+// A run is a row of generations (docs/adr/0016-recovery.md). One ends with its first failure; whoever is still there is a member of the next,
+// and who comes in between waits for it.
+// Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it. No message and no wait of
+// one generation reaches into another.
 
-import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
+import { shardsOf } from '../spec/shards.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { protocolVersion } from '../protocol/messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
-import { floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
-import type { PictureShape } from '../data/batch.ts';
+import { batchPayload, floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
+import { rowsOf } from '../data/batch.ts';
+import type { Batch, PictureShape } from '../data/batch.ts';
 import type { InitialState } from './initialState.ts';
+import { LinkPlan } from './linkPlan.ts';
+import type { Member } from './member.ts';
+import { chooseSeats, seatNames, seatNumber, seatsOf } from './seats.ts';
+import type { Seat } from './seats.ts';
 import { Waits } from './waits.ts';
+
+/** What the towers of a generation start from, and the step that it is the state of. */
+export interface GenerationStart {
+  readonly state: InitialState;
+  readonly step: number;
+}
 
 /** What the workers are told when they join. */
 export interface RunFacts {
@@ -23,31 +37,23 @@ export interface RunFacts {
   readonly picture: PictureShape;
   readonly mean: readonly number[];
   readonly deviation: readonly number[];
-  /** Where tower 0 listens for tower 1, unless its own command says otherwise. */
+  /** Where a tower listens for its neighbours, unless its own command says otherwise. */
   readonly peerAddress: string;
   readonly packageVersion: string;
-  /** What the towers start from. */
-  readonly state: InitialState;
-}
-
-interface Member {
-  readonly workerId: string;
-  readonly towers: readonly TowerIndex[];
-  readonly place: string;
-  credit: number;
-  isReady: boolean;
-  lastHeard: string;
-  /** Has answered since it was last asked. */
-  answers: boolean;
+  /** Of the first generation. */
+  readonly start: GenerationStart;
 }
 
 type Kind = ToCoordinator['type'];
+type PeerAddress = Outgoing<Extract<ToWorker, { type: 'peer' }>>;
 type Heard<K extends Kind> = Message<Extract<ToCoordinator, { type: K }>>;
 
 /** How long a broken link may wait for the message that explains it. */
 const explanationMs = 1500;
 /** How long a worker may take to show that it is alive once the others have waited too long. */
 const answerMs = 1000;
+/** How long one whose place somebody else asks for may take to do so: a stall of some seconds costs nobody their place. */
+const claimMs = 5000;
 
 export class WorkerGroup {
   /** Aborted once somebody told a worker to stop the run. */
@@ -55,29 +61,82 @@ export class WorkerGroup {
   readonly #socket: CoordinatorSocket;
   readonly #facts: RunFacts;
   readonly #say: (line: string) => void;
-  readonly #peerToken = randomUUID();
-  readonly #members: Member[] = [];
-  readonly #heard = new Map<string, Map<TowerIndex, Message<ToCoordinator>>>();
-  readonly #waits = new Waits();
+  readonly #seats: readonly Seat[];
+  /** By what was said, then by seat. */
+  readonly #heard = new Map<string, Map<number, Message<ToCoordinator>>>();
+  #members: Member[] = [];
+  /** Of this generation; nothing between two. */
+  #start: GenerationStart | undefined;
+  #links: LinkPlan;
+  /** Where the neighbours of a seat listen for it. */
+  #addresses: { readonly seat: number; readonly message: PeerAddress }[] = [];
+  #waits = new Waits();
   #stateSent: Promise<void> = Promise.resolve();
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
     this.#facts = facts;
     this.#say = say;
+    this.#start = facts.start;
+    this.#seats = seatsOf(facts.config.replicas);
+    this.#links = this.#newLinks();
     void this.#listen();
   }
 
-  /** Waits until both towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
+  get generation(): number {
+    return this.#socket.generation;
+  }
+
+  /** Whether nobody holds this seat. */
+  isMissing(seat: Seat): boolean {
+    return this.#holders([seat]).length === 0;
+  }
+
+  /** The seats that nobody holds. */
+  #missingSeats(): Seat[] {
+    return this.#seats.filter((seat) => this.isMissing(seat));
+  }
+
+  /** Ends the generation; whoever did not answer when asked for the last time is given up. Settles when nothing of it is under way here. */
+  async endGeneration(reason: Error): Promise<void> {
+    this.fail(reason);
+    this.#start = undefined;
+    await this.#stateSent.catch(() => undefined);
+    for (const member of this.#members.filter(({ isMute }) => isMute)) {
+      this.#remove(member);
+      const message = `${this.#describe(member)} did not answer and was given up`;
+      this.#socket.send(member.workerId, { type: 'stop', step: 0, exitCode: exitCodes.peerLost, reason: message });
+      this.#socket.forget(member.workerId);
+    }
+  }
+
+  /** Starts the next generation: everybody who is there returns to this state; `gather` waits for them. */
+  startGeneration(start: GenerationStart): void {
+    this.#socket.startGeneration(this.#socket.generation + 1);
+    this.#heard.clear();
+    this.#waits = new Waits();
+    this.#stateSent = Promise.resolve();
+    this.#links = this.#newLinks();
+    this.#addresses = [];
+    this.#start = start;
+    for (const member of this.#members) {
+      member.credit = 0;
+      member.isReady = false;
+      this.#assign(member);
+    }
+  }
+
+  /** Waits until all towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
   async gather(): Promise<void> {
     const { joinTimeout } = this.#facts.config;
-    await this.#waits.until(() => this.#missingTowers().length === 0 && this.#members.every((member) => member.isReady), {
+    await this.#waits.until(() => this.#missingSeats().length === 0 && this.#members.every((member) => member.isReady), {
       ms: 1000 * joinTimeout,
+      isLast: true,
       what: () => {
-        const missing = this.#missingTowers();
-        if (missing.length > 0) return `no worker for ${towerNames(missing)} joined at ${this.#socket.address}`;
+        const missing = this.#missingSeats();
+        if (missing.length > 0) return `no worker for ${this.#namesOf(missing)} joined at ${this.#socket.address}`;
         const late = this.#members.filter((member) => !member.isReady);
-        return `${late.map(describe).join(' and ')} joined, but could not reach the other tower`;
+        return `${late.map((member) => this.#describe(member)).join(' and ')} joined, but could not reach the other tower`;
       },
     });
     this.broadcast({ type: 'begin', step: 0 });
@@ -88,52 +147,78 @@ export class WorkerGroup {
     for (const { workerId } of this.#members) this.#socket.send(workerId, header, payload);
   }
 
-  /** Waits until every worker takes another batch, and counts it as taken. */
-  async takeCredit(): Promise<void> {
-    await this.#waits.until(() => this.#members.every((member) => member.credit > 0));
-    for (const member of this.#members) member.credit--;
+  /** Waits until the workers of the first `replicas` replicas take another batch, and counts it as taken. */
+  async takeCredit(replicas = this.#facts.config.replicas): Promise<void> {
+    const members = (): Member[] => this.#members.filter(({ seats: [{ replica }] }) => replica < replicas);
+    await this.#waits.until(() => members().every((member) => member.credit > 0));
+    for (const member of members()) member.credit--;
   }
 
-  /** What every tower says in `kind` at `step` (of batch `index`), in the order of the towers. */
+  /** Sends every replica its rows of a batch; those that get none hear nothing of it. */
+  sendBatch(
+    header: Pick<Extract<ToWorker, { type: 'batch' }>, 'kind' | 'step' | 'epoch' | 'index' | 'traced'>,
+    batch: Batch,
+  ): void {
+    const shards = shardsOf(batch.labels.length, this.#facts.config.replicas);
+    const messages = shards.map((shard) => {
+      const part = rowsOf(batch, shard);
+      const hasColour = part.colour !== undefined;
+      return { header: { type: 'batch', ...header, ...shard, ...part.shape, hasColour } as const, payload: batchPayload(part) };
+    });
+    for (const { workerId, seats } of this.#members) {
+      const message = messages[seats[0].replica];
+      if (message !== undefined && message.header.count > 0) this.#socket.send(workerId, message.header, message.payload);
+    }
+  }
+
+  /** Tells every worker what is decided on a step; replicas are alike, so that a snapshot is taken of the first. */
+  sendDecision(decision: Outgoing<Extract<ToWorker, { type: 'decision' }>>): void {
+    for (const { workerId, seats } of this.#members)
+      this.#socket.send(workerId, { ...decision, snapshot: decision.snapshot && seats[0].replica === 0 });
+  }
+
+  /** What every tower says in `kind` at `step` (of batch `index`), in the order of the seats of the first `replicas` replicas. */
   async collect<K extends 'gradients' | 'stepDone' | 'trace' | 'evalResult' | 'weights'>(
     kind: K,
     step: number,
-    index = 0,
+    { index = 0, replicas = this.#facts.config.replicas }: { index?: number; replicas?: number } = {},
   ): Promise<Heard<K>[]> {
     const key = heardKey(kind, step, index);
-    await this.#waits.until(() => this.#heard.get(key)?.size === towers.length, {
+    const seats = seatsOf(replicas);
+    await this.#waits.until(() => this.#heard.get(key)?.size === seats.length, {
       ms: 1000 * this.#facts.config.stepTimeout,
       ask: () => this.#ask(),
-      what: () => `step ${String(step)}: no '${kind}' from ${this.#describeSilent(key)}`,
+      what: () => `step ${String(step)}: no '${kind}' from ${this.#describeSilent(key, seats)}`,
     });
-    return this.#takeHeard<K>(key);
+    return this.#takeHeard<K>(key, seats);
   }
 
-  /** The state of every tower after a step whose decision asked for it: block by block, each as both towers sent it. */
+  /** The state of the first replica after a step whose decision asked for it: block by block, each as both towers sent it. */
   async *collectSnapshot(step: number): AsyncGenerator<Heard<'weights'>[]> {
     const ask = (index: number): void => {
-      this.broadcast({ type: 'sendBlock', step, index });
+      for (const { workerId, seats } of this.#members)
+        if (seats[0].replica === 0) this.#socket.send(workerId, { type: 'sendBlock', step, index });
     };
     ask(0);
     let total: number | undefined;
     for (let index = 0; total === undefined || index < total; index++) {
       // Blocks come in the same order from both towers; the next one travels while this one is written.
-      const blocks = await this.collect('weights', step, index);
+      const blocks = await this.collect('weights', step, { index, replicas: 1 });
       total = blocks[0]?.header.total ?? 0;
       if (index + 1 < total) ask(index + 1);
       yield blocks;
     }
   }
 
-  /** The probabilities of a `predict` batch [count,classes], which tower 0 sends; waits `ms` at most. */
+  /** The probabilities of a `predict` batch [count,classes], which tower 0 of the one replica sends; waits `ms` at most. */
   async collectPredictions(index: number, ms: number): Promise<Float32Array> {
     const key = heardKey('predictions', 0, index);
     await this.#waits.until(() => this.#heard.has(key), {
       ms,
       ask: () => this.#ask(),
-      what: () => `batch ${String(index)}: no 'predictions' from ${this.#describeSilent(key)}`,
+      what: () => `batch ${String(index)}: no 'predictions' from ${this.#describeSilent(key, this.#seats)}`,
     });
-    const [{ header, payload }] = this.#takeHeard<'predictions'>(key) as [Heard<'predictions'>];
+    const [{ header, payload }] = this.#takeHeard<'predictions'>(key, this.#seats) as [Heard<'predictions'>];
     return readFloatsPayload(payload, header.count * header.classes);
   }
 
@@ -142,14 +227,15 @@ export class WorkerGroup {
     return this.#waits.during(work);
   }
 
-  /** The run cannot go on: every wait ends, now and later, with the first reason. */
+  /** The generation cannot go on: every wait ends, now and later, with the first reason. */
   fail(reason: Error): void {
     this.#waits.fail(reason);
   }
 
-  /** The run cannot go on, for the process of these towers has ended: the error is completed by what was last heard of it. */
-  failProcess(which: readonly TowerIndex[], error: CrosstowerError): void {
-    const member = this.#members.find((candidate) => candidate.towers.some((tower) => which.includes(tower)));
+  /** The generation cannot go on, for the process in these seats has ended: the error is completed by what was last heard of it. */
+  failProcess(which: readonly Seat[], error: CrosstowerError): void {
+    const [member] = this.#holders(which);
+    if (member !== undefined) this.#remove(member);
     const heard = member === undefined ? '' : `, last heard ${member.lastHeard}`;
     this.fail(new CrosstowerError(error.exitCode, `${error.message}${heard}`, { cause: error }));
   }
@@ -159,10 +245,10 @@ export class WorkerGroup {
     this.broadcast({ type: 'stop', step: 0, exitCode, reason: reason.slice(0, 4000) });
   }
 
-  #takeHeard<K extends Kind>(key: string): Heard<K>[] {
-    const heard = this.#heard.get(key) ?? new Map<TowerIndex, Message<ToCoordinator>>();
+  #takeHeard<K extends Kind>(key: string, seats: readonly Seat[]): Heard<K>[] {
+    const heard = this.#heard.get(key) ?? new Map<number, Message<ToCoordinator>>();
     this.#heard.delete(key);
-    return towers.map((tower) => heard.get(tower) as Heard<K>);
+    return seats.map((seat) => heard.get(seatNumber(seat)) as Heard<K>);
   }
 
   async #listen(): Promise<void> {
@@ -177,16 +263,17 @@ export class WorkerGroup {
     const { header } = message;
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (header.type === 'hello') {
-      this.#admit(workerId, header);
+      void this.#admit(workerId, header);
       return;
     }
     if (member === undefined) return;
     member.answers = true;
+    member.isMute = false;
     if (header.type === 'pong') return;
     member.lastHeard = header.step > 0 ? `'${header.type}' of step ${String(header.step)}` : `'${header.type}'`;
     switch (header.type) {
       case 'link':
-        this.#sendPeerAddress(header.address);
+        this.#takeAddress(member, header);
         break;
       case 'ready':
         member.isReady = true;
@@ -197,12 +284,15 @@ export class WorkerGroup {
       case 'gradients':
       case 'stepDone':
       case 'trace':
-        this.#hear(header.tower, heardKey(header.type, header.step, 0), message);
+        this.#hear(member, header.tower, heardKey(header.type, header.step, 0), message);
         break;
       case 'evalResult':
       case 'predictions':
       case 'weights':
-        this.#hear(header.tower, heardKey(header.type, header.step, header.index), message);
+        this.#hear(member, header.tower, heardKey(header.type, header.step, header.index), message);
+        break;
+      case 'stranded':
+        this.#takeStranding(member, header.message);
         break;
       case 'failed':
         this.#takeFailure(member, header.exitCode, header.message);
@@ -215,77 +305,111 @@ export class WorkerGroup {
     }
   }
 
-  #hear(tower: TowerIndex, key: string, message: Message<ToCoordinator>): void {
+  #hear({ seats: [{ replica }] }: Member, tower: TowerIndex, key: string, message: Message<ToCoordinator>): void {
     let heard = this.#heard.get(key);
     if (heard === undefined) {
-      heard = new Map<TowerIndex, Message<ToCoordinator>>();
+      heard = new Map<number, Message<ToCoordinator>>();
       this.#heard.set(key, heard);
     }
-    heard.set(tower, message);
+    heard.set(seatNumber({ replica, tower }), message);
   }
 
-  #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): void {
+  async #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): Promise<void> {
     const place = `${hello.host}, pid ${String(hello.pid)}`;
-    const refuse = (message: string): void => {
-      this.#say(`refused a worker (${place}): ${message}`);
-      this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
-      this.#socket.forget(workerId);
+    const { replicas } = this.#facts.config;
+    const wantedNow = () => chooseSeats(hello, this.#missingSeats(), replicas);
+    // A connection may have broken without our noticing, and its worker be back before we do.
+    const holdersNow = (): Member[] => {
+      const isLeftToUs = hello.tower === 'auto' && hello.replica === 'auto' && this.#missingSeats().length === 0;
+      return isLeftToUs ? this.#members : this.#holders(wantedNow());
     };
-    const free = this.#missingTowers();
-    const wanted: readonly TowerIndex[] =
-      hello.tower === 'auto' ? free.slice(0, 1) : hello.tower === 'both' ? towers : [hello.tower];
-    const [first] = wanted;
-    if (first === undefined) {
-      refuse(`both towers are taken: ${this.#members.map(describe).join(' and ')}`);
+    if (holdersNow().length > 0) await this.#giveUpSilent(holdersNow());
+    const [holders, [first, ...second]] = [holdersNow(), wantedNow()];
+    if (first === undefined || holders.length > 0) {
+      this.#refuse(workerId, place, this.#whyRefused(hello, holders));
       return;
     }
-    const taken = this.#members.find((member) => member.towers.some((tower) => wanted.includes(tower)));
-    if (taken !== undefined) {
-      refuse(`${describe(taken)} is there already`);
-      return;
-    }
+    const wanted = [first, ...second] as const;
     if (hello.packageVersion !== this.#facts.packageVersion) {
       this.#say(
         `a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`,
       );
     }
-    const member: Member = { workerId, towers: wanted, place, credit: 0, isReady: false, lastHeard: "'hello'", answers: true };
+    const heard = { lastHeard: "'hello'", answers: true, isMute: false };
+    const member: Member = { workerId, seats: wanted, place, credit: 0, isReady: false, ...heard };
     this.#members.push(member);
-    this.#say(`${towerNames(wanted)}: ${place}, ${hello.device}`);
-    const missing = this.#missingTowers();
-    if (missing.length > 0) this.#say(`waiting for a worker for ${towerNames(missing)}`);
-    this.#assign(member, first);
+    this.#say(`${this.#namesOf(wanted)}: ${place}, ${hello.device}`);
+    const missing = this.#missingSeats();
+    if (missing.length > 0) this.#say(`waiting for a worker for ${this.#namesOf(missing)}`);
+    this.#assign(member);
+    this.#waits.check();
   }
 
-  #assign(member: Member, first: TowerIndex): void {
-    const { config, classes, picture, mean, deviation, peerAddress, state } = this.#facts;
-    const isBoth = member.towers.length === towers.length;
+  #whyRefused({ tower, replica }: Extract<ToCoordinator, { type: 'hello' }>, holders: readonly Member[]): string {
+    const { replicas } = this.#facts.config;
+    const names = holders.map((member) => this.#describe(member)).join(' and ');
+    if (holders.length === 0) return `there is no replica ${String(replica)}: the run has ${String(replicas)}, counted from 0`;
+    if (tower !== 'auto') return `${names} is there already`;
+    return `${replicas === 1 ? 'both towers' : 'all towers'} are taken: ${names}`;
+  }
+
+  #refuse(workerId: string, place: string, message: string): void {
+    this.#say(`refused a worker (${place}): ${message}`);
+    this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
+    this.#socket.forget(workerId);
+  }
+
+  /** Removes those of `holders` who do not answer in time; their generation has failed. */
+  async #giveUpSilent(holders: readonly Member[]): Promise<void> {
+    const isThere = (member: Member): boolean => this.#members.includes(member);
+    for (const member of holders) {
+      member.answers = false;
+      this.#socket.send(member.workerId, { type: 'ping', step: 0 });
+    }
+    for (let waited = 0; waited < claimMs && holders.some((member) => isThere(member) && !member.answers); waited += 50) {
+      await sleep(50);
+    }
+    for (const member of holders) {
+      if (!isThere(member) || member.answers) continue;
+      this.#socket.forget(member.workerId);
+      this.#lose(member.workerId, new PeerLostError('it does not answer, and another worker asks for its place'));
+    }
+  }
+
+  /** Tells a worker its place in this generation; between two, it waits for the next. */
+  #assign(member: Member): void {
+    if (this.#start === undefined) return;
+    const { config, classes, picture, mean, deviation, peerAddress } = this.#facts;
+    const { state, step } = this.#start;
+    const [{ replica, tower }] = member.seats;
     this.#socket.send(member.workerId, {
       type: 'assign',
-      step: 0,
-      tower: isBoth ? 'both' : first,
+      step,
+      tower: member.seats.length === towers.length ? 'both' : tower,
+      replica,
       config,
       classes,
       picture,
       mean: [...mean],
       deviation: [...deviation],
-      sentBlocks: member.towers.map((tower) => state.blockCount(tower)).reduce((sum, count) => sum + count, 0),
-      link: isBoth ? { role: 'none' } : first === 0 ? { role: 'bind', address: peerAddress } : { role: 'connect' },
-      peerToken: this.#peerToken,
+      sentBlocks: member.seats.map((seat) => state.blockCount(seat.tower)).reduce((sum, count) => sum + count, 0),
+      links: this.#links.endsOf(member.seats, peerAddress),
     });
-    if (first === 1 && this.#linkAddress !== undefined) this.#sendPeerAddress(this.#linkAddress);
+    for (const { seat, message } of this.#addresses)
+      if (member.seats.some((own) => seatNumber(own) === seat)) this.#socket.send(member.workerId, message);
     // One worker after the other: a large tensor is in memory once.
-    this.#stateSent = this.#stateSent.then(() => this.#sendState(member));
+    const waits = this.#waits;
+    this.#stateSent = this.#stateSent.then(() => this.#sendState(member, state));
     this.#stateSent.catch((error: unknown) => {
-      this.fail(error instanceof Error ? error : new Error(String(error)));
+      waits.fail(error instanceof Error ? error : new Error(String(error)));
     });
   }
 
   /** Block by block, each when the one before has arrived: a worker answers a ping when it has read what came before it. */
-  async #sendState(member: Member): Promise<void> {
-    const { workerId, towers: held } = member;
-    const { state, config } = this.#facts;
-    for (const tower of held) {
+  async #sendState(member: Member, state: InitialState): Promise<void> {
+    const { workerId, seats } = member;
+    const { config } = this.#facts;
+    for (const { tower } of seats) {
       const total = state.blockCount(tower);
       let index = 0;
       for await (const { name, of, values } of state.blocks(tower)) {
@@ -295,49 +419,81 @@ export class WorkerGroup {
         this.#socket.send(workerId, { type: 'ping', step: 0 });
         await this.#waits.until(() => member.answers, {
           ms: 1000 * config.joinTimeout,
-          what: () => `${describe(member)} did not take ${name}`,
+          ask: () => this.#ask(),
+          what: () => `${this.#describe(member)} did not take ${name}`,
         });
       }
     }
   }
 
-  #linkAddress: string | undefined;
+  /** A tower listens for a neighbour, which is told where, now or when it joins. */
+  /** Tokens, and keys where the run is encrypted, of one generation. */
+  #newLinks(): LinkPlan {
+    return new LinkPlan(this.#facts.config.replicas, this.#socket.isEncrypted);
+  }
 
-  /** Tower 0 listens: tower 1 is told where, now or when it joins. */
-  #sendPeerAddress(address: string): void {
-    this.#linkAddress = address;
-    const second = this.#members.find((member) => member.towers.includes(1));
-    if (second !== undefined) this.#socket.send(second.workerId, { type: 'peer', step: 0, address });
+  #takeAddress(member: Member, { tower, neighbour, address }: Extract<ToCoordinator, { type: 'link' }>): void {
+    const [{ replica }] = member.seats;
+    const seat = this.#links.connector({ replica, tower }, neighbour);
+    const message = { type: 'peer', step: 0, tower: seat.tower, neighbour, address } as const;
+    this.#addresses.push({ seat: seatNumber(seat), message });
+    for (const { workerId } of this.#holders([seat])) this.#socket.send(workerId, message);
   }
 
   #lose(workerId: string, error: CrosstowerError): void {
     const member = this.#members.find((candidate) => candidate.workerId === workerId);
     if (member === undefined) return;
+    this.#remove(member);
     this.fail(
-      new PeerLostError(`${describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
+      new PeerLostError(`${this.#describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
     );
   }
 
-  /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
-  #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
-    const error = new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${describe(member)}: ${message}`);
-    if (exitCode !== exitCodes.peerLost) this.fail(error);
-    else
-      setTimeout(() => {
-        this.fail(error);
-      }, explanationMs);
+  #remove(member: Member): void {
+    this.#members = this.#members.filter((other) => other !== member);
   }
 
-  #missingTowers(): TowerIndex[] {
-    return towers.filter((tower) => !this.#members.some((member) => member.towers.includes(tower)));
+  /** The worker leaves. */
+  #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
+    this.#remove(member);
+    if (exitCode === exitCodes.peerLost) this.#takeStranding(member, message);
+    else
+      this.fail(
+        new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${this.#describe(member)}: ${message}`),
+      );
+  }
+
+  /** A tower that lost its peer is not to blame: the peer's own failure, or its silence, is given a moment to show first. */
+  #takeStranding(member: Member, message: string): void {
+    const waits = this.#waits;
+    setTimeout(() => {
+      waits.fail(new PeerLostError(`${this.#describe(member)}: ${message}`));
+    }, explanationMs);
+  }
+
+  /** Who holds one of these. */
+  #holders(seats: readonly Seat[]): Member[] {
+    const numbers = seats.map(seatNumber);
+    return this.#members.filter((member) => member.seats.some((seat) => numbers.includes(seatNumber(seat))));
+  }
+
+  #namesOf(seats: readonly Seat[]): string {
+    return seatNames(seats, this.#facts.config.replicas);
+  }
+
+  /** `tower 1 (host, pid 4711)`. */
+  #describe(member: Member): string {
+    return `${this.#namesOf(member.seats)} (${member.place})`;
   }
 
   /** Who has not said this. One that waits for the other is not to blame: where some do not answer, they alone are named. */
-  #describeSilent(key: string): string {
-    const members = this.#members.filter((member) => member.towers.some((tower) => this.#heard.get(key)?.has(tower) !== true));
+  #describeSilent(key: string, asked: readonly Seat[]): string {
+    const heard = this.#heard.get(key);
+    const silent = asked.filter((seat) => heard?.has(seatNumber(seat)) !== true).map(seatNumber);
+    const members = this.#members.filter((member) => member.seats.some((seat) => silent.includes(seatNumber(seat))));
     const mute = members.filter((member) => !member.answers);
-    if (mute.length === 0) return members.map((member) => `${describe(member)}, last heard ${member.lastHeard}`).join('; ');
-    return mute.map((member) => `${describe(member)}, which does not answer, last heard ${member.lastHeard}`).join('; ');
+    if (mute.length === 0) return members.map((member) => `${this.#describe(member)}, last heard ${member.lastHeard}`).join('; ');
+    return mute.map((member) => `${this.#describe(member)}, which does not answer, last heard ${member.lastHeard}`).join('; ');
   }
 
   /** Finds out who is alive. */
@@ -345,17 +501,10 @@ export class WorkerGroup {
     for (const member of this.#members) member.answers = false;
     this.broadcast({ type: 'ping', step: 0 });
     await sleep(answerMs);
+    for (const member of this.#members) member.isMute = !member.answers;
   }
 }
 
 function heardKey(kind: Kind, step: number, index: number): string {
   return `${kind} ${String(step)} ${String(index)}`;
-}
-
-function describe(member: Member): string {
-  return `${towerNames(member.towers)} (${member.place})`;
-}
-
-function towerNames(which: readonly TowerIndex[]): string {
-  return which.length === towers.length ? 'towers 0 and 1' : which.map((tower) => `tower ${String(tower)}`).join(' and ');
 }

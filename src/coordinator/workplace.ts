@@ -4,20 +4,25 @@
 import { CrosstowerError, exitCodes } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
+import type { ListenerCurve } from '../protocol/curveKeys.ts';
+import { isOnThisMachine } from '../protocol/sockets.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { LocalWorkers } from './localWorkers.ts';
+import { seatNames } from './seats.ts';
 import { WorkerGroup } from './workerGroup.ts';
 import type { RunFacts } from './workerGroup.ts';
 
 export interface WorkplaceOptions {
   /** `tcp://HOST:PORT` or `ipc://PATH`. */
   readonly bind: string;
+  /** The keys to listen with; without, nothing is encrypted. */
+  readonly curve: ListenerCurve | undefined;
   readonly run: string;
   readonly generation: number;
   /** Workers to start on this machine; none when they are started elsewhere. */
   readonly localWorkers: readonly LocalChoice[];
   /** Where a local worker's output goes. */
-  readonly logPath: (tower: LocalChoice['tower']) => string;
+  readonly logPath: (choice: LocalChoice) => string;
   /** Told of the address before any worker starts. */
   readonly onListening: (address: string) => void;
   readonly say: (line: string) => void;
@@ -30,16 +35,20 @@ export interface Workplace {
 
 /** Listens and starts the local workers for as long as `use` takes: what they say before a group listens waits in the socket. */
 export async function withWorkplace<T>(options: WorkplaceOptions, use: (workplace: Workplace) => Promise<T>): Promise<T> {
-  const { bind, run, generation, localWorkers, logPath, onListening, say } = options;
-  const socket = await CoordinatorSocket.bind({ address: bind, run, generation, log: say });
+  const { bind, curve, run, generation, localWorkers, logPath, onListening, say } = options;
+  const socket = await CoordinatorSocket.bind({ address: bind, curve, run, generation, log: say });
   onListening(socket.address);
   const local = new LocalWorkers(
-    localWorkers.map(({ tower, args }) => ({
-      name: tower === 'both' ? 'towers 0 and 1' : `tower ${tower}`,
-      towers: tower === 'both' ? towers : [tower === '0' ? 0 : 1],
-      args: ['--coordinator', socket.address, '--tower', tower, ...args],
-      logPath: logPath(tower),
-    })),
+    localWorkers.map((choice) => {
+      const { tower, replica, args } = choice;
+      const seats = (tower === 'both' ? towers : ([tower === '0' ? 0 : 1] as const)).map((each) => ({ replica, tower: each }));
+      return {
+        name: seatNames(seats, 1 + Math.max(...localWorkers.map((other) => other.replica))),
+        seats,
+        args: ['--coordinator', socket.address, '--tower', tower, '--replica', String(replica), ...args],
+        logPath: logPath(choice),
+      };
+    }),
   );
   try {
     return await use({ socket, local });
@@ -58,7 +67,7 @@ export function openGroup(
 ): WorkerGroup {
   const group = new WorkerGroup(socket, { ...facts, peerAddress: peerAddressFor(socket.address) }, say);
   local.onDeath(({ worker, error }) => {
-    group.failProcess(worker.towers, error);
+    group.failProcess(worker.seats, error);
   });
   return group;
 }
@@ -74,8 +83,7 @@ export async function gatherUnlessStopped(group: WorkerGroup, stop: AbortSignal,
   stop.removeEventListener('abort', abandon);
 }
 
-/** Where tower 0 listens for tower 1 unless its command says otherwise: on this machine, where everything else is on it too. */
+/** Where a tower listens for its neighbours unless its command says otherwise: on this machine, where everything else is on it too. */
 function peerAddressFor(address: string): string {
-  const isLocal = address.startsWith('ipc:') || /^tcp:\/\/(127\.|localhost|\[::1\])/.test(address);
-  return isLocal ? 'tcp://127.0.0.1:0' : 'tcp://0.0.0.0:0';
+  return isOnThisMachine(address) ? 'tcp://127.0.0.1:0' : 'tcp://0.0.0.0:0';
 }

@@ -28,6 +28,18 @@ export interface Batch {
   readonly shape: PictureShape;
 }
 
+/** Some consecutive rows of a batch, in the same memory. */
+export function rowsOf(batch: Batch, { first, count }: { first: number; count: number }): Batch {
+  const { labels, pixels, colour, shape } = batch;
+  const size = shape.height * shape.width * shape.channels;
+  return {
+    shape,
+    labels: labels.subarray(first, first + count),
+    pixels: pixels.subarray(first * size, (first + count) * size),
+    ...(colour === undefined ? {} : { colour: colour.subarray(3 * first, 3 * (first + count)) }),
+  };
+}
+
 export type SplitName = 'train' | 'test';
 
 /** Which pictures to load and how to change them. */

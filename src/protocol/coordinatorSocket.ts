@@ -5,11 +5,15 @@
 
 import { Router } from 'zeromq';
 import type { CrosstowerError } from '../spec/errors.ts';
-import { PeerLostError, exitCodes } from '../spec/errors.ts';
+import { PeerLostError, RefusedError, exitCodes } from '../spec/errors.ts';
 import { afterReading } from './afterReading.ts';
+import type { ListenerCurve } from './curveKeys.ts';
 import { EventQueue } from './eventQueue.ts';
 import { decodeMessage, encodeMessage } from './frames.ts';
+import { HandshakeLog } from './handshakes.ts';
 import { HeaderRing } from './headerRing.ts';
+import { KeyCheck } from './keyCheck.ts';
+import { checkHolder } from './keyHolder.ts';
 import { toCoordinatorSchema } from './messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from './messages.ts';
 import { ProbeRounds } from './probe.ts';
@@ -29,11 +33,13 @@ export interface CoordinatorSocketOptions {
   readonly generation: number;
   /** Gets one line for each peer that is turned away. */
   readonly log: (line: string) => void;
+  /** The coordinator's keys and those of its workers; nothing is encrypted and nobody is checked without. */
+  readonly curve?: ListenerCurve | undefined;
   readonly times?: LinkTimes;
 }
 
 /** Far more than any run has; a bound on what strangers can make us remember. */
-const maxWorkers = 64;
+const maxWorkers = 256;
 const maxLoggedPeers = 256;
 
 /** These are heard whatever their run and generation: a worker that arrives, leaves, or shows that it is alive. */
@@ -46,6 +52,8 @@ export class CoordinatorSocket {
   readonly dropped = { stale: 0, malformed: 0, foreign: 0 };
 
   readonly #socket: Router;
+  readonly #curve: ListenerCurve | undefined;
+  readonly #keyCheck: KeyCheck | undefined;
   #address: string;
   readonly #run: string;
   #generation: number;
@@ -61,6 +69,7 @@ export class CoordinatorSocket {
   static async bind(options: CoordinatorSocketOptions): Promise<CoordinatorSocket> {
     const bound = new CoordinatorSocket(options);
     try {
+      await bound.#keyCheck?.start();
       bound.#address = await bindSocket(bound.#socket, options.address);
     } catch (error) {
       bound.close(0);
@@ -75,10 +84,21 @@ export class CoordinatorSocket {
     this.#run = options.run;
     this.#generation = options.generation;
     this.#log = options.log;
-    this.#socket = new Router({ ...socketOptions(options.times), ...listenerOptions });
+    const { curve } = options;
+    this.#curve = curve;
+    if (curve !== undefined) {
+      this.#keyCheck = new KeyCheck(curve, (fingerprint) => {
+        this.#logOnce(fingerprint, `turned a connection away: its key ${fingerprint} is not among the allowed ones`);
+      });
+    }
+    this.#socket = new Router({ ...socketOptions(options.times), ...listenerOptions, ...this.#keyCheck?.socketOptions });
+    const failures = new HandshakeLog(curve, this.#log);
     void watchSocket(this.#socket, {
       disconnect: () => {
         this.#probes.start();
+      },
+      failure: (failure) => {
+        failures.add(failure);
       },
     });
   }
@@ -86,6 +106,11 @@ export class CoordinatorSocket {
   /** Where it listens, with the port it got. */
   get address(): string {
     return this.#address;
+  }
+
+  /** Whether what passes here can be read by those two alone whom it concerns. */
+  get isEncrypted(): boolean {
+    return this.#curve !== undefined;
   }
 
   get generation(): number {
@@ -128,6 +153,7 @@ export class CoordinatorSocket {
     this.#probes.stop();
     this.#socket.linger = flushMs;
     this.#socket.close();
+    this.#keyCheck?.close();
     this.events.end();
   }
 
@@ -146,6 +172,11 @@ export class CoordinatorSocket {
     let message: Message<ToCoordinator>;
     try {
       message = decodeMessage(frames, toCoordinatorSchema);
+      if (message.header.type === 'hello' && this.#curve !== undefined) {
+        const { name, tower } = checkHolder(message.header, workerId, this.#curve);
+        message = { ...message, header: { ...message.header, tower } };
+        this.#logOnce(workerId, `a worker came with the key ${name}`);
+      }
     } catch (error) {
       this.#takeNonsense(workerId, error as CrosstowerError);
       return;
@@ -169,10 +200,11 @@ export class CoordinatorSocket {
 
   #takeNonsense(workerId: string, error: CrosstowerError): void {
     this.dropped.malformed++;
-    const exitCode = error instanceof VersionMismatchError ? exitCodes.refused : error.exitCode;
+    const isRefusal = error instanceof VersionMismatchError || error instanceof RefusedError;
+    const exitCode = isRefusal ? exitCodes.refused : error.exitCode;
     this.#logOnce(workerId, `turned ${workerId} away: ${error.message}`);
     const wasKnown = this.#workers.has(workerId);
-    if (wasKnown || error instanceof VersionMismatchError) {
+    if (wasKnown || isRefusal) {
       this.send(workerId, { type: 'refuse', step: 0, exitCode, message: error.message });
     }
     this.#lose(workerId, error);

@@ -64,7 +64,7 @@ export function titleOf(header: object): string {
   const words = [String(type), 'step', String(step)];
   for (const [key, value] of Object.entries(rest)) {
     const isTelling = key !== 'version' && key !== 'run' && (typeof value === 'string' || typeof value === 'number');
-    if (isTelling && key !== 'peerToken') words.push(key, String(value));
+    if (isTelling) words.push(key, String(value));
   }
   return words.join(' ').slice(0, 300);
 }

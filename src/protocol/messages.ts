@@ -17,10 +17,13 @@ const anyNumber = z.custom<number>((value) => typeof value === 'number', 'expect
 const name = z.string().min(1).max(64);
 const text = z.string().max(4096);
 const address = z.string().min(1).max(512);
+/** 32 bytes in Z85. */
+const key = z.string().length(40);
 const exitCode = z.literal(Object.values(exitCodes));
 
 const tower = z.literal([0, 1]);
 const towerRole = z.literal([0, 1, 'both']);
+const token = z.string().min(16).max(128);
 
 /** The number of bytes in all payload frames together, and their CRC-32. Added by the encoder, checked when the message is received. */
 const payloadCheck = z.strictObject({ bytes: count, crc: z.int().min(0).max(0xffff_ffff) });
@@ -60,6 +63,9 @@ const stepMs = z.strictObject({
   update: milliseconds,
 });
 
+/** Who is at the other end of a link: the replica's other tower (tower 0 listens), or the same tower of a neighbouring replica (each listens for the next). */
+const neighbour = z.enum(['tower', 'replica']);
+
 /** Worker to coordinator. */
 export const toCoordinatorSchema = z.discriminatedUnion('type', [
   /** The first message: who is there, and which tower it wants to be. */
@@ -71,9 +77,12 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     pid: count,
     device: z.string().max(512),
     tower: z.literal([0, 1, 'both', 'auto']),
+    replica: z.union([count, z.literal('auto')]),
+    /** Under CURVE: whose hello it is (`proofOf`). */
+    proof: z.strictObject({ publicKey: key, mac: z.string().length(64) }).optional(),
   }),
-  /** Tower 0 has bound its side of the peer link: the coordinator passes the address on to tower 1. */
-  z.strictObject({ ...envelope, type: z.literal('link'), tower: z.literal(0), address }),
+  /** A tower listens for one of its neighbours: the coordinator passes the address on. */
+  z.strictObject({ ...envelope, type: z.literal('link'), tower, neighbour, address }),
   /** The weights are loaded and the peer link is up. */
   z.strictObject({ ...envelope, type: z.literal('ready'), tower: towerRole }),
   /** The worker will take this many batches more. */
@@ -83,23 +92,24 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('gradients'),
     tower,
-    /** Mean over the batch. */
+    /** What the worker's pictures add to the mean over the batch: the losses of all replicas together are that mean. */
     loss: anyNumber,
-    /** Squared L2 norm of the gradients of this tower, what is replicated counted once. */
+    /** Squared L2 norm of the gradients of this tower, summed over the replicas; what both towers have counted once. */
     squaredNorm: anyNumber,
     finite: z.boolean(),
-    /** Pictures whose best class is the right one. */
+    /** The worker's pictures whose best class is the right one. */
     top1: count,
     /** From the batch's arrival to this message. */
     ms: milliseconds,
   }),
-  /** The decision on a step has been carried out. */
+  /** The decision on a step has been carried out; bytes sent to the other tower, and to the next replica. */
   z.strictObject({
     ...envelope,
     type: z.literal('stepDone'),
     tower,
     ms: stepMs,
     bytesSent: count,
+    bytesSummed: count,
     /** In the worker's process: the same after every step, or something leaks. */
     liveTensors: count,
   }),
@@ -137,6 +147,8 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   }),
   /** Answers `sendBlock`. */
   weights,
+  /** The step cannot be finished, for the other tower or a message is missing: the worker drops it, stays, and waits to be assigned anew. */
+  z.strictObject({ ...envelope, type: z.literal('stranded'), message: text }),
   /** The worker cannot go on, and will exit with this code. */
   z.strictObject({ ...envelope, type: z.literal('failed'), exitCode, message: text }),
   /** The worker leaves as it was told to. */
@@ -146,23 +158,26 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   z.strictObject({ ...envelope, type: z.literal('pong') }),
 ]);
 
-/** A worker's end of the link between the towers. */
-const peerLink = z.discriminatedUnion('role', [
-  /** Tower 0: bind here (`tcp://HOST:0`, `ipc://PATH`) and report the address with `link`. */
-  z.strictObject({ role: z.literal('bind'), address }),
-  /** Tower 1: the address follows in `peer`. */
-  z.strictObject({ role: z.literal('connect') }),
-  /** Both towers in one process. */
-  z.strictObject({ role: z.literal('none') }),
+/** Keys that the coordinator made for one end of a link, where the run is encrypted: they never travel in the clear. */
+const curve = z.strictObject({ publicKey: key, secretKey: key, peerKey: key }).optional();
+
+/** One of a tower's ends of links between workers. Both ends of a link know its token, nobody else does. */
+const linkEnd = z.discriminatedUnion('role', [
+  /** Bind here (`tcp://HOST:0`, `ipc://PATH`), and report the address with `link`. */
+  z.strictObject({ role: z.literal('listen'), tower, neighbour, token, curve, address }),
+  /** The address follows in `peer`. */
+  z.strictObject({ role: z.literal('connect'), tower, neighbour, token, curve }),
 ]);
 
 /** Coordinator to worker. */
 export const toWorkerSchema = z.discriminatedUnion('type', [
-  /** Answers `hello`, and starts every generation: return to the state of `step` and join the link anew. */
+  /** Answers `hello`, and starts every generation: drop what is under way, return to the state of `step` and join the link anew. */
   z.strictObject({
     ...envelope,
     type: z.literal('assign'),
     tower: towerRole,
+    /** Of config.replicas. */
+    replica: count,
     config: runConfigSchema,
     classes: z.int().min(2),
     picture: z.strictObject({ height: positive, width: positive, channels: z.literal([1, 3]) }),
@@ -171,14 +186,13 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     deviation: z.array(z.number().positive()).min(1).max(3),
     /** So many `weights` messages follow for the towers of this worker; what they do not name is drawn (weights) or zero (velocity). */
     sentBlocks: count,
-    link: peerLink,
-    /** Both ends of the link know it, nobody else does. */
-    peerToken: z.string().min(16).max(128),
+    /** None between the towers of a worker that holds both. */
+    links: z.array(linkEnd).max(6),
   }),
   /** The worker is turned away and exits with this code. */
   z.strictObject({ ...envelope, type: z.literal('refuse'), exitCode, message: text }),
-  /** Where tower 0 listens for tower 1. */
-  z.strictObject({ ...envelope, type: z.literal('peer'), address }),
+  /** Where a neighbour listens for this tower: tower 0 of the replica, or the same tower of the replica before. */
+  z.strictObject({ ...envelope, type: z.literal('peer'), tower, neighbour, address }),
   weights,
   /** Everybody is ready: grant credit and take batches. */
   z.strictObject({ ...envelope, type: z.literal('begin') }),
@@ -190,7 +204,10 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
     kind: z.enum(['train', 'evaluate', 'predict']),
     epoch: count,
     index: count,
+    /** Pictures in this message: a shard of a batch that the replicas share, from row `first` of `of` on. */
     count: positive,
+    first: count,
+    of: positive,
     height: positive.max(4096),
     width: positive.max(4096),
     channels: z.literal([1, 3]),
@@ -227,7 +244,7 @@ export const betweenTowersSchema = z.discriminatedUnion('type', [
     ...envelope,
     type: z.literal('tensor'),
     site: name,
-    phase: z.enum(['forward', 'backward', 'evaluate']),
+    phase: z.enum(['forward', 'backward', 'evaluate', 'sum']),
     microBatch: count,
     shape: z.array(count).max(8),
   }),
@@ -235,6 +252,8 @@ export const betweenTowersSchema = z.discriminatedUnion('type', [
   z.strictObject({ ...envelope, type: z.literal('probe') }),
 ]);
 
+export type LinkEnd = z.infer<typeof linkEnd>;
+export type Neighbour = z.infer<typeof neighbour>;
 /** The header of a received message, worker to coordinator. */
 export type ToCoordinator = z.infer<typeof toCoordinatorSchema>;
 /** The header of a received message, coordinator to worker. */

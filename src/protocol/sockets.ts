@@ -11,6 +11,8 @@ import type { Dealer, Router } from 'zeromq';
 import { PeerLostError, RefusedError, UsageError } from '../spec/errors.ts';
 import { afterReading } from './afterReading.ts';
 import { frameBytes } from './frames.ts';
+import { handshakeFailure } from './handshakes.ts';
+import type { HandshakeFailure } from './handshakes.ts';
 
 /** How soon a dead connection is noticed; shorter only in tests. */
 export interface LinkTimes {
@@ -18,6 +20,8 @@ export interface LinkTimes {
   readonly handshakeMs?: number;
   /** Must outlast a network that is away for five seconds and comes back. */
   readonly heartbeatTimeoutMs?: number;
+  /** So long must a listening side break every handshake off before it is taken for one that will never let us in. */
+  readonly brokenOffMs?: number;
 }
 
 export function socketOptions(times: LinkTimes = {}) {
@@ -44,6 +48,8 @@ export const listenerOptions = {
   mandatory: true,
   /** Who connects with the id of a peer that is there gets nothing. */
   handover: false,
+  /** Connections that wait to be taken: beyond, TCP tries again after a second, and a worker among strangers would have to. */
+  backlog: 1024,
   /** With any domain libzmq turns the protocols before ZMTP 3 away, which have no handshake to time out: HTTP passes for one of them. */
   zapDomain: 'crosstower',
 } as const;
@@ -72,6 +78,13 @@ export function parseAddress(text: string): Address {
     return { transport: 'ipc', path };
   }
   throw new UsageError(`${text}: not an address; write tcp://HOST:PORT or ipc://PATH`);
+}
+
+/** Whether only processes of this machine can connect to an address; a name other than localhost may mean anything. Throws UsageError. */
+export function isOnThisMachine(address: string): boolean {
+  const parsed = parseAddress(address);
+  if (parsed.transport === 'ipc' || parsed.host === 'localhost') return true;
+  return parsed.host === '::1' || (isIP(parsed.host) === 4 && parsed.host.startsWith('127.'));
 }
 
 /** Whether a host needs IPv6; throws UsageError where its name does not resolve. */
@@ -176,13 +189,22 @@ export async function sendNow(socket: Dealer | Router, frames: Uint8Array[]): Pr
  */
 export async function watchSocket(
   socket: Dealer | Router,
-  on: { readonly handshake?: () => void; readonly disconnect?: () => void; readonly answer?: () => void },
+  on: {
+    readonly handshake?: () => void;
+    readonly disconnect?: () => void;
+    readonly answer?: () => void;
+    readonly failure?: (failure: HandshakeFailure) => void;
+  },
 ): Promise<void> {
   try {
     for await (const event of socket.events) {
       if (event.type === 'handshake') on.handshake?.();
       else if (event.type === 'connect') on.answer?.();
       else if (event.type === 'disconnect') afterReading(() => on.disconnect?.());
+      else {
+        const failure = handshakeFailure(event);
+        if (failure !== undefined) on.failure?.(failure);
+      }
     }
   } catch (error) {
     if (!socket.closed) throw error;

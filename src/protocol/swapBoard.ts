@@ -5,7 +5,6 @@ import type { SwapTag, TensorData } from '../spec/exchange.ts';
 import { swapTagText } from '../spec/exchange.ts';
 import { CrosstowerError, PeerLostError } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
-import { otherTower } from '../spec/layout.ts';
 import { afterReading } from './afterReading.ts';
 import { ProtocolError } from './protocolError.ts';
 
@@ -14,11 +13,17 @@ const maxUnclaimed = 64;
 /** A deadline grows with the size of the tensor: this is half of the slowest link that a run must survive (8 Mbit/s). */
 const slowestBytesPerMs = 500;
 
+/** What the two ends of an exchange are called in messages; the first listens. */
+export type EndNames = readonly [string, string];
+export const towerEnds: EndNames = ['tower 0', 'tower 1'];
+
 /** When an exchange gives up. */
 export interface ExchangeLimits {
   /** How long a swap may wait, on top of the time that its bytes take on a slow link; for ever if absent. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** The two towers, unless this is a link of another kind. */
+  readonly ends?: EndNames;
 }
 
 interface Waiter {
@@ -28,7 +33,8 @@ interface Waiter {
 }
 
 export class SwapBoard {
-  readonly #tower: TowerIndex;
+  /** Of this end, and of the other. */
+  readonly #names: EndNames;
   readonly #limits: ExchangeLimits;
   readonly #waiters = new Map<string, Waiter>();
   readonly #arrivals = new Map<string, TensorData>();
@@ -40,7 +46,8 @@ export class SwapBoard {
   #failure: Error | undefined;
 
   constructor(tower: TowerIndex, limits: ExchangeLimits, onFail: (reason: Error) => void) {
-    this.#tower = tower;
+    const [first, second] = limits.ends ?? towerEnds;
+    this.#names = tower === 0 ? [first, second] : [second, first];
     this.#limits = limits;
     this.#onFail = onFail;
     if (limits.signal?.aborted === true) queueMicrotask(this.#onAbort);
@@ -82,11 +89,9 @@ export class SwapBoard {
       waiter.resolve(data);
       return;
     }
-    if (this.#arrivals.has(key)) throw new ProtocolError(`tower ${String(otherTower(this.#tower))} sent ${key} twice`);
+    if (this.#arrivals.has(key)) throw new ProtocolError(`${this.#names[1]} sent ${key} twice`);
     if (this.#arrivals.size >= maxUnclaimed) {
-      throw new ProtocolError(
-        `tower ${String(otherTower(this.#tower))} sent ${String(maxUnclaimed)} tensors too early, the last is ${key}`,
-      );
+      throw new ProtocolError(`${this.#names[1]} sent ${String(maxUnclaimed)} tensors too early, the last is ${key}`);
     }
     this.#arrivals.set(key, data);
   }
@@ -112,11 +117,11 @@ export class SwapBoard {
       // The event loop may have been blocked by a kernel for longer than the deadline, with the data lying in the socket.
       afterReading(() => {
         if (!this.#waiters.has(key)) return;
-        const peer = String(otherTower(this.#tower));
+        const [self, peer] = this.#names;
         this.fail(
           new PeerLostError(
-            `tower ${String(this.#tower)} waited ${(deadlineMs / 1000).toFixed(1)} s for tower ${peer} at step ${String(tag.step)}, ` +
-              `${tag.site} (${tag.phase}, part ${String(tag.microBatch)}): is the worker of tower ${peer} stuck, or its link down?`,
+            `${self} waited ${(deadlineMs / 1000).toFixed(1)} s for ${peer} at step ${String(tag.step)}, ` +
+              `${tag.site} (${tag.phase}, part ${String(tag.microBatch)}): is the worker of ${peer} stuck, or its link down?`,
           ),
         );
       });

@@ -6,9 +6,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Dealer } from 'zeromq';
 import type { CrosstowerError } from '../spec/errors.ts';
 import { PeerLostError, RefusedError } from '../spec/errors.ts';
+import { proofOf } from './curveKeys.ts';
+import type { ConnectorCurve } from './curveKeys.ts';
 import { EventQueue } from './eventQueue.ts';
 import { decodeMessage, encodeMessage } from './frames.ts';
+import { HandshakeJudge } from './handshakes.ts';
 import { HeaderRing } from './headerRing.ts';
+import { connectorCurveOptions } from './keyCheck.ts';
 import { toWorkerSchema } from './messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from './messages.ts';
 import { VersionMismatchError } from './protocolError.ts';
@@ -28,6 +32,8 @@ export interface WorkerSocketOptions {
   readonly address: string;
   /** How long the coordinator may be away, at the start and after a broken connection. */
   readonly joinTimeoutMs: number;
+  /** The worker's keys and the coordinator's public one; nothing is encrypted without. */
+  readonly curve?: ConnectorCurve | undefined;
   readonly signal?: AbortSignal;
   readonly times?: LinkTimes;
 }
@@ -40,7 +46,10 @@ export class WorkerSocket {
 
   readonly #options: WorkerSocketOptions;
   readonly #headers = new HeaderRing();
+  readonly #judge: HandshakeJudge;
   #socket: Dealer | undefined;
+  /** Ours on this connection. */
+  #workerId = '';
   #connected = false;
   #closed = false;
   /** As of the last assign; empty before. */
@@ -76,6 +85,7 @@ export class WorkerSocket {
 
   private constructor(options: WorkerSocketOptions) {
     this.#options = options;
+    this.#judge = new HandshakeJudge(`the coordinator at ${options.address}`, options.curve, options.times?.brokenOffMs);
   }
 
   /** Run and generation as last assigned; outgoing headers carry them. */
@@ -89,7 +99,7 @@ export class WorkerSocket {
       this.dropped.unsent++;
       return;
     }
-    const whole = { ...this.#session, ...header };
+    const whole = { ...this.#session, ...header, ...(header.type === 'hello' ? this.#proof() : {}) };
     if (header.type !== 'pong') this.#headers.add('out', whole);
     sendNow(this.#socket, encodeMessage(whole, payload)).catch(() => {
       // The connection is breaking: the socket's monitor will say so.
@@ -111,11 +121,22 @@ export class WorkerSocket {
     this.events.end();
   }
 
+  /** Whose hello it is: see `proofOf`. */
+  #proof() {
+    const { curve } = this.#options;
+    if (curve === undefined) return {};
+    const { keys, serverKey } = curve;
+    return { proof: { publicKey: keys.publicKey, mac: proofOf(keys, serverKey, this.#workerId) } };
+  }
+
   async #connect(): Promise<void> {
+    const { curve, times } = this.#options;
+    this.#workerId = newWorkerId();
     const socket = new Dealer({
-      ...socketOptions(this.#options.times),
+      ...socketOptions(times),
       ...connectorOptions,
-      routingId: newWorkerId(),
+      ...(curve === undefined ? {} : connectorCurveOptions(curve.keys, curve.serverKey)),
+      routingId: this.#workerId,
     });
     this.#socket = socket;
     const isCurrent = (): boolean => this.#socket === socket;
@@ -124,6 +145,7 @@ export class WorkerSocket {
         // While the event loop was blocked, libzmq may have mended a connection that we have yet to give up.
         if (!isCurrent() || this.#connected) return;
         clearTimeout(this.#deadline);
+        this.#judge.succeeded();
         this.#connected = true;
         this.#somebodyAnswers = false;
         this.events.push({ kind: 'reconnected' });
@@ -133,6 +155,10 @@ export class WorkerSocket {
       },
       answer: () => {
         this.#somebodyAnswers = true;
+      },
+      failure: (failure) => {
+        const refusal = isCurrent() ? this.#judge.failed(failure) : undefined;
+        if (refusal !== undefined) this.#lose(refusal);
       },
     });
     await connectSocket(socket, this.#options.address);

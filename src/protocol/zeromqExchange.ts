@@ -10,21 +10,24 @@
 // rejects; the coordinator raises the generation, and a new link is made. No bit is changed on the way: a CRC says so for every tensor.
 
 import { Dealer, Router } from 'zeromq';
-import type { Exchange, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
+import type { Exchange, OneWayLink, Swap, SwapTag, TensorData } from '../spec/exchange.ts';
 import { PeerLostError } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { otherTower, sizeOf } from '../spec/layout.ts';
 import { afterReading } from './afterReading.ts';
+import type { LinkCurve } from './curveKeys.ts';
 import { bytesOf, decodeMessage, encodeMessage, floatsOf, splitFrames } from './frames.ts';
+import { HandshakeJudge, uncheckedError } from './handshakes.ts';
 import { HeaderRing } from './headerRing.ts';
+import { KeyCheck, connectorCurveOptions } from './keyCheck.ts';
 import { betweenTowersSchema } from './messages.ts';
 import type { BetweenTowers, Message, Outgoing } from './messages.ts';
 import { ProbeRounds } from './probe.ts';
 import { ProtocolError } from './protocolError.ts';
 import { bindSocket, connectSocket, connectorOptions, listenerOptions, sendNow, socketOptions, watchSocket } from './sockets.ts';
 import type { LinkTimes } from './sockets.ts';
-import { SwapBoard } from './swapBoard.ts';
-import type { ExchangeLimits } from './swapBoard.ts';
+import { SwapBoard, towerEnds } from './swapBoard.ts';
+import type { EndNames, ExchangeLimits } from './swapBoard.ts';
 
 export interface ZeromqExchangeOptions extends ExchangeLimits {
   /** To bind (tower 0) or to connect to (tower 1): `tcp://HOST:PORT` or `ipc://PATH`. */
@@ -35,10 +38,12 @@ export interface ZeromqExchangeOptions extends ExchangeLimits {
   readonly token: string;
   /** How long the other tower may take to join. */
   readonly joinTimeoutMs: number;
+  /** This end's keys and the other's public one; nothing is encrypted without. */
+  readonly curve?: LinkCurve | undefined;
   readonly times?: LinkTimes;
 }
 
-export class ZeromqExchange implements Exchange {
+export class ZeromqExchange implements Exchange, OneWayLink {
   /** Settles when both towers have heard each other: resolves, or rejects with PeerLostError. */
   readonly ready: Promise<void>;
   /** Dropped messages: of an earlier run or generation, or from somebody who does not know the token. */
@@ -47,6 +52,9 @@ export class ZeromqExchange implements Exchange {
   readonly #tower: TowerIndex;
   readonly #options: ZeromqExchangeOptions;
   readonly #socket: Dealer | Router;
+  /** Of tower 0 under CURVE. */
+  readonly #keyCheck: KeyCheck | undefined;
+  readonly #judge: HandshakeJudge;
   #address: string;
   readonly #board: SwapBoard;
   readonly #headers = new HeaderRing();
@@ -55,13 +63,20 @@ export class ZeromqExchange implements Exchange {
     this.#send({ type: 'probe', step: 0 });
   });
   #settleReady: { readonly resolve: () => void; readonly reject: (reason: Error) => void } | undefined;
+  readonly #names: EndNames;
   #bytesSent = 0;
 
   /** Tower 0's end, listening; `address` says where. Throws RefusedError or UsageError for the address. */
   static async bind(options: ZeromqExchangeOptions): Promise<ZeromqExchange> {
-    const socket = new Router({ ...socketOptions(options.times), ...listenerOptions });
-    const exchange = new ZeromqExchange(0, socket, options);
+    const { curve } = options;
+    const keyCheck =
+      curve === undefined
+        ? undefined
+        : new KeyCheck({ keys: curve, allowed: [{ publicKey: curve.peerKey, name: 'the other end' }] });
+    const socket = new Router({ ...socketOptions(options.times), ...listenerOptions, ...keyCheck?.socketOptions });
+    const exchange = new ZeromqExchange(0, socket, options, keyCheck);
     await exchange.#start(async () => {
+      await keyCheck?.start();
       exchange.#address = await bindSocket(socket, options.address);
     });
     return exchange;
@@ -69,16 +84,30 @@ export class ZeromqExchange implements Exchange {
 
   /** Tower 1's end, on its way to tower 0's address. Throws UsageError for the address. */
   static async connect(options: ZeromqExchangeOptions): Promise<ZeromqExchange> {
-    const socket = new Dealer({ ...socketOptions(options.times), ...connectorOptions, routingId: options.token });
+    const { curve } = options;
+    const socket = new Dealer({
+      ...socketOptions(options.times),
+      ...connectorOptions,
+      ...(curve === undefined ? {} : connectorCurveOptions(curve, curve.peerKey)),
+      routingId: options.token,
+    });
     const exchange = new ZeromqExchange(1, socket, options);
     await exchange.#start(() => connectSocket(socket, options.address));
     return exchange;
   }
 
-  private constructor(tower: TowerIndex, socket: Dealer | Router, options: ZeromqExchangeOptions) {
+  private constructor(tower: TowerIndex, socket: Dealer | Router, options: ZeromqExchangeOptions, keyCheck?: KeyCheck) {
     this.#tower = tower;
     this.#options = options;
+    this.#names = options.ends ?? towerEnds;
     this.#socket = socket;
+    this.#keyCheck = keyCheck;
+    const { curve } = options;
+    this.#judge = new HandshakeJudge(
+      `${this.#names[0]} at ${options.address}`,
+      curve === undefined ? undefined : { keys: curve, serverKey: curve.peerKey },
+      options.times?.brokenOffMs,
+    );
     this.#address = options.address;
     this.#board = new SwapBoard(tower, options, (reason) => {
       this.#end(reason);
@@ -89,7 +118,9 @@ export class ZeromqExchange implements Exchange {
     this.ready.catch(() => undefined);
     this.#joinDeadline = setTimeout(() => {
       const seconds = (options.joinTimeoutMs / 1000).toFixed(0);
-      this.close(this.#peerLost(`did not join the link at ${this.#address} within ${seconds} s`));
+      const refused = keyCheck?.lastRefused;
+      const others = refused === undefined ? '' : `; somebody with the key ${refused} was turned away`;
+      this.close(this.#peerLost(`did not join the link at ${this.#address} within ${seconds} s${others}`));
     }, options.joinTimeoutMs);
   }
 
@@ -108,16 +139,23 @@ export class ZeromqExchange implements Exchange {
   }
 
   swap(tag: SwapTag, mine: TensorData): Swap {
-    const received = this.#board.claim(tag, mine.values.byteLength);
-    if (this.#board.failure === undefined) {
-      if (this.#settleReady !== undefined) throw new Error(`a swap before the link is ready: ${tag.site}`);
-      this.#bytesSent += mine.values.byteLength;
-      this.#send({ type: 'tensor', ...tag, shape: [...mine.shape] }, splitFrames(bytesOf(mine.values)));
-    }
+    const received = this.take(tag, mine.values.byteLength);
+    if (this.#board.failure === undefined) this.give(tag, mine);
     return { received };
   }
 
-  close(reason: Error = new PeerLostError(`tower ${String(this.#tower)} closed the link`)): void {
+  give(tag: SwapTag, mine: TensorData): void {
+    if (this.#board.failure !== undefined) throw this.#board.failure;
+    if (this.#settleReady !== undefined) throw new Error(`a swap before the link is ready: ${tag.site}`);
+    this.#bytesSent += mine.values.byteLength;
+    this.#send({ type: 'tensor', ...tag, shape: [...mine.shape] }, splitFrames(bytesOf(mine.values)));
+  }
+
+  take(tag: SwapTag, bytes: number): Promise<TensorData> {
+    return this.#board.claim(tag, bytes);
+  }
+
+  close(reason: Error = new PeerLostError(`${this.#names[this.#tower]} closed the link`)): void {
     this.#board.fail(reason);
   }
 
@@ -131,6 +169,12 @@ export class ZeromqExchange implements Exchange {
         // A ROUTER has perhaps lost a stranger only; a DEALER has but one connection.
         if (this.#tower === 0) this.#probes.start();
         else this.close(this.#peerLost('broke the connection'));
+      },
+      failure: (failure) => {
+        if (this.#settleReady === undefined) return;
+        const unchecked = failure === 'unchecked' ? uncheckedError() : undefined;
+        const refusal = this.#tower === 0 ? unchecked : this.#judge.failed(failure);
+        if (refusal !== undefined) this.close(refusal);
       },
     });
     try {
@@ -184,7 +228,7 @@ export class ZeromqExchange implements Exchange {
   }
 
   #takeOpen(tower: TowerIndex): void {
-    if (tower === this.#tower) throw new ProtocolError(`it claims to be tower ${String(tower)} as well`);
+    if (tower === this.#tower) throw new ProtocolError(`it claims to be ${this.#names[tower]} as well`);
     if (this.#settleReady === undefined) {
       this.close(this.#peerLost('connected a second time: what was under way is lost'));
       return;
@@ -201,9 +245,10 @@ export class ZeromqExchange implements Exchange {
     this.#settleReady?.reject(reason);
     this.#settleReady = undefined;
     if (!this.#socket.closed) this.#socket.close();
+    this.#keyCheck?.close();
   }
 
   #peerLost(what: string, cause?: unknown): PeerLostError {
-    return new PeerLostError(`tower ${String(otherTower(this.#tower))} ${what}`, { cause });
+    return new PeerLostError(`${this.#names[otherTower(this.#tower)]} ${what}`, { cause });
   }
 }

@@ -47,6 +47,9 @@ export const runConfigSchema = z.strictObject({
   epochs: z.number().positive().default(90).meta({ description: 'Passes over the training pictures (paper: about 90)' }),
   steps: count.optional().meta({ description: 'Stop after this many steps, whatever --epochs says' }),
   batch: count.default(128).meta({ description: 'Pictures per step' }),
+  replicas: count.max(64).default(1).meta({
+    description: 'Pairs of towers that share every batch and sum their gradients; may be another when a run goes on',
+  }),
   shuffle: z.enum(['epoch', 'none']).default('epoch').meta({ description: 'A new order every epoch, or the order of the data' }),
   augment: z.enum(['crop-flip', 'flip', 'none']).default('crop-flip').meta({
     description: 'Random crop and mirror image (paper, section 4.1), mirror image only, or neither',
@@ -156,7 +159,14 @@ export const runConfigSchema = z.strictObject({
   evalBatch: count.default(250).meta({ description: 'Pictures per evaluation batch' }),
   evalEvery: count.default(1).meta({ description: 'Evaluate after every N epochs, and at the end' }),
 
-  joinTimeout: seconds.default(60).meta({ description: 'Seconds to wait for the workers' }),
+  commitEvery: z.int().min(0).default(0).meta({
+    description:
+      "Keep the state of every Nth step in the coordinator's memory, for a run that loses a worker to go on from; 0: the last checkpoint only",
+  }),
+  maxRestarts: z.int().min(0).default(3).meta({
+    description: 'Lost workers in a row, without a new checkpoint or kept state in between, after which the run ends (exit 3)',
+  }),
+  joinTimeout: seconds.default(60).meta({ description: 'Seconds to wait for the workers, also for one that was lost' }),
   stepTimeout: seconds.default(120).meta({ description: 'Seconds a step may take before the run gives up' }),
 });
 
@@ -167,13 +177,19 @@ export type RunConfig = z.infer<typeof runConfigSchema>;
 export function parseRunConfig(input: unknown, source: string): RunConfig {
   const result = runConfigSchema.safeParse(input);
   const problems = result.success
-    ? scheduleConflicts(result.data)
+    ? [...scheduleConflicts(result.data), ...replicaConflicts(result.data)]
     : result.error.issues.map((issue) => {
         const field = issue.path.join('.');
         return field === '' ? issue.message : `${field}: ${issue.message}`;
       });
   if (result.success && problems.length === 0) return result.data;
   throw new UsageError(`${source}: ${problems.join('; ')}`);
+}
+
+/** A replica without a picture would have nothing to say. */
+function replicaConflicts({ batch, replicas }: RunConfig): string[] {
+  if (batch >= replicas) return [];
+  return [`batch ${String(batch)} is too small for ${String(replicas)} replicas, each of which takes a picture at least`];
 }
 
 /** Fields of the schedule that would be ignored, or lead nowhere. */

@@ -42,6 +42,9 @@ export class PeerLostError extends CrosstowerError {
   }
 }
 
+/** Nobody came within the time to join: to try again would be to wait again (exit 3). */
+export class AbsentError extends PeerLostError {}
+
 /** A process was turned away: protocol version, taken tower, address in use (exit 4). */
 export class RefusedError extends CrosstowerError {
   constructor(message: string, options?: ErrorOptions) {

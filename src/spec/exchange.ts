@@ -12,8 +12,9 @@ export interface SwapTag {
   readonly step: number;
   /** The crossing layer, such as `conv3` or `fc6`. */
   readonly site: string;
-  /** Feature maps go forward, their gradients backward; evaluation only goes forward. */
-  readonly phase: 'forward' | 'backward' | 'evaluate';
+  /** Feature maps go forward, their gradients backward; evaluation only goes forward. `sum` is a hop of a gradient sum (ringSum.ts). */
+  readonly phase: 'forward' | 'backward' | 'evaluate' | 'sum';
+  /** Part of the batch; of a sum: the hop. */
   readonly microBatch: number;
 }
 
@@ -29,6 +30,16 @@ export interface Exchange {
   /** Bytes of tensor data handed over so far. */
   readonly bytesSent: number;
   /** Gives the link up: what is still awaited rejects with the reason. */
+  close(reason?: Error): void;
+}
+
+/** A link that is used in one direction only: by either half of a swap. */
+export interface OneWayLink {
+  /** Hands `mine` over, as `swap` does; throws the reason where the link has been given up. */
+  give(tag: SwapTag, mine: TensorData): void;
+  /** The other end's data under the same tag, of so many bytes; rejects as `Swap.received` does. */
+  take(tag: SwapTag, bytes: number): Promise<TensorData>;
+  readonly bytesSent: number;
   close(reason?: Error): void;
 }
 

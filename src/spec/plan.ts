@@ -105,7 +105,7 @@ export interface Machine {
   readonly efficiency: number;
   /** Bytes a second of a link, each way. */
   readonly linkSpeed: number;
-  /** Pairs of towers, which share the batch. */
+  /** Pairs of towers, which share the batch (docs/adr/0017-replicas.md). */
   readonly replicas: number;
 }
 
@@ -120,12 +120,17 @@ export interface StepTime {
   readonly notHidden: number;
 }
 
+/** What each tower sends to the next replica in a step: ring all-reduce of its gradients. */
+export function ringBytes(plan: NetworkPlan, replicas: number): number {
+  return ((2 * (replicas - 1)) / replicas) * (parameterCount(plan) / 2) * bytesPerFloat;
+}
+
 /** The model's time of a step over a global batch. */
 export function predictStep(plan: NetworkPlan, batch: number, machine: Machine): StepTime {
   const { deviceFlops, efficiency, linkSpeed, replicas } = machine;
-  const { trainingFlops, forwardBytes, backwardBytes, parameters } = stepCost(plan, batch / replicas);
+  const { trainingFlops, forwardBytes, backwardBytes } = stepCost(plan, batch / replicas);
   const compute = trainingFlops / 2 / (deviceFlops * efficiency);
   const crossings = (forwardBytes + backwardBytes) / linkSpeed;
-  const sync = (((2 * (replicas - 1)) / replicas) * (parameters / 2) * bytesPerFloat) / linkSpeed;
+  const sync = ringBytes(plan, replicas) / linkSpeed;
   return { compute, crossings, sync, hidden: Math.max(compute, crossings + sync), notHidden: compute + crossings + sync };
 }

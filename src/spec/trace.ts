@@ -8,7 +8,7 @@ export const traceEventSchema = z.strictObject({
   /** An op, such as `Conv2D`; a layer's pass; or what a worker does around them. */
   kind: z.enum(['op', 'pass', 'send', 'wait', 'step']),
   name: z.string().max(128),
-  /** Where in the step: a layer of the network, or `pictures`, `loss`, `norm`, `update`. Missing outside of a pass. */
+  /** Where in the step: a layer of the network, or `pictures`, `loss`, `replicas`, `norm`, `update`. Missing outside of a pass. */
   layer: z.string().max(64).optional(),
   phase: z.enum(['forward', 'backward']).optional(),
   /** By the monotonic clock of the process. */

@@ -3,6 +3,7 @@
 // Features [N,I] in, units [N,O] out. Invariant as in convStage.ts: a stage owns what it saved.
 
 import type { ActivationName, DensePlan } from '../spec/network.ts';
+import type { Shard } from '../spec/shards.ts';
 import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { biased, nonlinearities } from './activation.ts';
 import type { Activation } from './activation.ts';
@@ -22,6 +23,14 @@ export interface DenseSaved {
   readonly activation: Tensor;
   /** None where nothing is dropped. */
   readonly mask: Tensor | undefined;
+}
+
+/** What a forward pass is of. */
+export interface Pass {
+  readonly step: number;
+  readonly training: boolean;
+  /** Which rows of the step's batch it sees; all, if absent. */
+  readonly shard?: Shard | undefined;
 }
 
 export interface DenseStageOptions {
@@ -50,13 +59,14 @@ export class DenseStage {
   }
 
   /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
-  async forward(x: Tensor, send: Send, pass: { step: number; training: boolean }): Promise<{ y: Tensor; saved: DenseSaved }> {
+  async forward(x: Tensor, send: Send, pass: Pass): Promise<{ y: Tensor; saved: DenseSaved }> {
     const { z, xPeer } = await gatherForward(dense, this.#weights(), x, send);
     const { y: activation } = this.#activation.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
     z.dispose();
     if (this.#dropout.rate === 0) return { y: activation.clone(), saved: { x, xPeer, activation, mask: undefined } };
     if (!pass.training) return { y: dropoutAtTest(activation, this.#dropout), saved: { x, xPeer, activation, mask: undefined } };
-    const drawn = this.#masks({ layer: this.plan.spec.name, step: pass.step, shape: [picturesOf(x), this.plan.units] });
+    const { step, shard } = pass;
+    const drawn = this.#masks({ layer: this.plan.spec.name, step, shape: [picturesOf(x), this.plan.units], shard });
     const mask = trainingMask(drawn, this.#dropout);
     drawn.dispose();
     return { y: dropoutForward(activation, mask), saved: { x, xPeer, activation, mask } };

@@ -4,6 +4,7 @@
 
 import { randomKey } from '../spec/random.ts';
 import type { TowerIndex } from '../spec/layout.ts';
+import type { Shard } from '../spec/shards.ts';
 import { attribute, multiply, runOp, scalar } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
@@ -14,21 +15,31 @@ export interface DropoutRule {
   readonly form: 'paper' | 'inverted';
 }
 
+export interface MaskDraw {
+  readonly layer: string;
+  readonly step: number;
+  readonly shape: readonly [number, number];
+  /** Which rows of the batch the shape's are; its all, if absent. */
+  readonly shard?: Shard | undefined;
+}
+
 /** Ones and zeros of a given shape for one layer at one step. */
-export type MaskSource = (draw: { layer: string; step: number; shape: readonly [number, number] }) => Tensor;
+export type MaskSource = (draw: MaskDraw) => Tensor;
 
 const uniformAttributes = [attribute.type('dtype', 'float32'), attribute.type('T', 'int32'), attribute.type('Tseed', 'int32')];
 
-/** Keyed masks: TensorFlow's counter-based generator under a key of ours. */
+/** Keyed masks: TensorFlow's counter-based generator under a key of ours. A shard gets its rows of the whole batch's mask. */
 export function keyedMasks(seed: number, tower: TowerIndex, rate: number): MaskSource {
-  return ({ layer, step, shape }) =>
+  return ({ layer, step, shape: [pictures, units], shard }) =>
     tf.tidy(() => {
       const key = randomKey(seed, 'dropout', `${layer} tower ${String(tower)}`, step);
       const uniform = runOp('StatelessRandomUniform', uniformAttributes, [
-        tf.tensor1d([...shape], 'int32'),
+        tf.tensor1d([shard?.of ?? pictures, units], 'int32'),
         tf.tensor1d(Int32Array.from(key), 'int32'),
       ]);
-      return tf.cast(tf.greaterEqual(uniform, rate), 'float32');
+      const rows =
+        shard === undefined || shard.of === pictures ? uniform : tf.slice(uniform, [shard.first, 0], [pictures, units]);
+      return tf.cast(tf.greaterEqual(rows, rate), 'float32');
     });
 }
 

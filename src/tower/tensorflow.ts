@@ -188,6 +188,22 @@ export function dispose(...tensors: readonly (Tensor | undefined)[]): void {
   for (const tensor of tensors) tensor?.dispose();
 }
 
+/** Keeps tensors alive beyond the pass that makes them, until they are disposed of. */
+export function keep<T extends Tensor>(tensor: T): T {
+  return tf.keep(tensor);
+}
+
+/** Runs a pass and frees what it leaves behind, which it does only where it is broken off; not what is kept. */
+export async function freeingWhatIsLeft(pass: () => Promise<void>): Promise<void> {
+  const engine = tf.engine();
+  engine.startScope();
+  try {
+    await pass();
+  } finally {
+    engine.endScope();
+  }
+}
+
 /** Tensors that are alive, in this process. Constant from step to step. */
 export function liveTensors(): number {
   return tf.memory().numTensors;

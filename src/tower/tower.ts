@@ -5,15 +5,18 @@
 import type { Exchange, SwapTag } from '../spec/exchange.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
+import type { GradientSum } from '../spec/gradientSum.ts';
+import type { Shard } from '../spec/shards.ts';
 import { gradientsWanted } from '../spec/trainedLayers.ts';
 import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { ConvStage } from './convStage.ts';
 import type { ConvSaved } from './convStage.ts';
 import type { Send } from './crossing.ts';
 import { DenseStage } from './denseStage.ts';
-import type { DenseSaved } from './denseStage.ts';
+import type { DenseSaved, Pass } from './denseStage.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
 import type { Kernels } from './kernels.ts';
+import { GradientBuckets } from './gradientBuckets.ts';
 import { LogitsStage } from './logitsStage.ts';
 import { unobserved } from './observer.ts';
 import type { PassObserver, Place } from './observer.ts';
@@ -37,6 +40,8 @@ export interface TowerOptions {
   readonly microBatch: number;
   /** The layers that are trained; all, if absent. The others keep their weights to the bit; what they drop in training they still drop. */
   readonly trainOnly?: readonly string[] | undefined;
+  /** Adds up what this tower's replicas have; none where there is but one. */
+  readonly gradientSum?: GradientSum | undefined;
   readonly observer?: PassObserver;
   /** Monotonic milliseconds. */
   readonly now: () => number;
@@ -52,11 +57,11 @@ interface Tape {
   readonly features: Tensor;
 }
 
-/** What a tower says of a step before any tower applies it. */
+/** What a tower says of a step before any tower applies it: scores of its pictures, gradients summed over its replicas. */
 export interface StepGradients {
   readonly scores: Scores;
   readonly gradients: Gradients;
-  /** Of every parameter this tower speaks for. */
+  /** Of every parameter this tower speaks for; of the whole batch, as the gradients. */
   readonly squaredNorm: number;
 }
 
@@ -64,6 +69,8 @@ export class Tower {
   readonly index: TowerIndex;
   /** Milliseconds spent waiting for the peer, ever. */
   exchangeWaitMs = 0;
+  /** Milliseconds spent waiting for the replicas once the backward pass was done, ever. */
+  sumWaitMs = 0;
   readonly #options: TowerOptions;
   readonly #convs: readonly ConvStage[];
   readonly #denses: readonly DenseStage[];
@@ -91,10 +98,13 @@ export class Tower {
     this.#logits = new LogitsStage(last, { parameters, wanted: wantedOf(last) });
   }
 
-  /** One training pass over images [N,S,S,3] and labels [N], both borrowed: scores and gradients; nothing is applied. */
-  async computeGradients(step: number, images: Tensor, labels: Tensor): Promise<StepGradients> {
-    const { logits, tape } = await this.#forward(images, { step, training: true });
-    const loss = (): ReturnType<typeof softmaxCrossEntropy> => softmaxCrossEntropy(logits, labels, tape.pictures);
+  /**
+   * One training pass over images [N,S,S,3] and labels [N], both borrowed: scores and gradients; nothing is applied. They are the whole batch of
+   * the step, or a shard of it.
+   */
+  async computeGradients(step: number, images: Tensor, labels: Tensor, shard?: Shard): Promise<StepGradients> {
+    const { logits, tape } = await this.#forward(images, { step, training: true, shard });
+    const loss = (): ReturnType<typeof softmaxCrossEntropy> => softmaxCrossEntropy(logits, labels, shard?.of ?? tape.pictures);
     const { scores, dLogits } = this.#observer.during({ layer: 'loss', phase: 'forward' }, loss);
     logits.dispose();
     const gradients = await this.#backward(dLogits, tape);
@@ -138,7 +148,7 @@ export class Tower {
     return logits;
   }
 
-  async #forward(images: Tensor, pass: { step: number; training: boolean }): Promise<{ logits: Tensor; tape: Tape }> {
+  async #forward(images: Tensor, pass: Pass): Promise<{ logits: Tensor; tape: Tape }> {
     const pictures = picturesOf(images);
     const tag = { step: pass.step, phase: pass.training ? 'forward' : 'evaluate' } as const;
     const convs: ConvSaved[][] = [];
@@ -179,8 +189,11 @@ export class Tower {
       accumulate(gradients, name, gradient);
     };
     const tag = { step: tape.step, phase: 'backward' } as const;
+    const { gradientSum } = this.#options;
+    const buckets = gradientSum === undefined ? undefined : new GradientBuckets(gradientSum, tape.step);
     let d = this.#in(this.#logits, 'backward', () => this.#logits.backward(dLogits, tape.features, take));
     dispose(dLogits, tape.features);
+    await buckets?.takeLayer(this.#logits.plan.spec.name, gradients);
     for (const [i, dense] of [...this.#denses.entries()].reverse()) {
       const saved = savedAt(tape.denses, i);
       const dy = d;
@@ -190,9 +203,12 @@ export class Tower {
           dense.backward(dy, saved, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), take),
         );
       }
+      await buckets?.takeLayer(dense.plan.spec.name, gradients);
     }
     const features = d;
-    for (const [microBatch, range] of this.#microBatches(tape.pictures).entries()) {
+    const parts = this.#microBatches(tape.pictures);
+    const unfinished: Gradients = new Map();
+    for (const [microBatch, range] of parts.entries()) {
       const saves = savedAt(tape.convs, microBatch);
       let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
@@ -204,9 +220,18 @@ export class Tower {
             conv.backward(d, saved, (site) => this.#send({ ...tag, site, microBatch }), take),
           );
         }
+        // A convolution's gradients are whole after its last part only.
+        await buckets?.takeLayer(conv.plan.spec.name, microBatch === parts.length - 1 ? gradients : unfinished);
       }
     }
     features?.dispose();
+    return buckets === undefined ? gradients : await this.#summed(buckets);
+  }
+
+  async #summed(buckets: GradientBuckets): Promise<Gradients> {
+    const start = this.#options.now();
+    const gradients = await this.#observer.during({ layer: 'replicas', phase: 'backward' }, () => buckets.summed());
+    this.sumWaitMs += this.#options.now() - start;
     return gradients;
   }
 

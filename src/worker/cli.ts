@@ -14,6 +14,7 @@ import { stopOnSignals } from '../spec/stopSignals.ts';
 import { checkGpu, listGpus, readSetup, workerEnvironment } from './environment.ts';
 import type { DeviceChoice } from './environment.ts';
 import { exitWithParent, isWorkerProcess, launchWorkerProcess, stopFromLauncher } from './launch.ts';
+import { readSecurity, warnIfInsecure } from './security.ts';
 
 function parseArguments() {
   return yargs(hideBin(process.argv))
@@ -44,6 +45,12 @@ function parseArguments() {
         choices: ['0', '1', 'both', 'auto'] as const,
         describe: 'Which tower to hold; auto takes a free one [default: tower RANK % 2, else auto]',
       },
+      replica: {
+        type: 'string',
+        requiresArg: true,
+        default: 'auto',
+        describe: 'Which pair of towers to be one of, from 0, with --replicas; auto takes the first that lacks the tower',
+      },
       'join-timeout': {
         type: 'number',
         requiresArg: true,
@@ -54,14 +61,23 @@ function parseArguments() {
         type: 'string',
         requiresArg: true,
         describe:
-          'Where tower 0 listens for tower 1, such as tcp://10.0.0.5:0 [default: where the route to the coordinator begins]',
+          'Where tower 0 listens for tower 1, and on whose host for another replica, such as tcp://10.0.0.5:0 [default: where the route to the coordinator begins]',
       },
+      key: { type: 'string', requiresArg: true, describe: "File with this worker's secret key", implies: 'coordinator-key' },
+      'coordinator-key': {
+        type: 'string',
+        requiresArg: true,
+        describe: "The coordinator's public key, or a file with it",
+        implies: 'key',
+      },
+      insecure: { type: 'boolean', describe: 'Go beyond this machine without keys: anybody on the way can read and change all' },
     })
     .example('$0 --gpu 0', 'a tower on GPU 0, coordinator on this machine')
     .example('$0 --gpu 1 --tower 1 --coordinator tcp://10.0.0.5:5570', 'tower 1 on GPU 1 of another machine')
     .example('$0 --cpu --threads 1', 'a tower on one CPU core')
     .example('$0 --gpu 0 --tower both', 'both towers on one GPU')
     .example('RANK=1 MASTER_ADDR=node1 $0 --gpu auto', 'tower 1, as a launcher says it')
+    .example('$0 --gpu 0 --key tower0.key --coordinator-key coordinator.pub --coordinator tcp://10.0.0.5:5570', 'encrypted')
     .epilogue(
       'Environment, which flags win over: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun sets them; in a task of' +
         ' srun SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_LAUNCH_NODE_IPADDR; in an indexed Kubernetes job JOB_COMPLETION_INDEX' +
@@ -105,6 +121,12 @@ function checkJoinTimeout({ joinTimeout }: Arguments): void {
     throw new UsageError(`--join-timeout takes seconds, more than 0 and at most 24 days, not ${String(joinTimeout)}`);
 }
 
+function chooseReplica({ replica }: Arguments): number | 'auto' {
+  if (replica === 'auto') return replica;
+  if (!/^\d{1,2}$/.test(replica)) throw new UsageError(`--replica takes the number of a pair from 0, or auto, not ${replica}`);
+  return Number(replica);
+}
+
 function log(line: string): void {
   process.stdout.write(`worker: ${line}\n`);
 }
@@ -113,11 +135,16 @@ async function main(): Promise<number> {
   const args = parseArguments();
   const place = choosePlace(args);
   const device = chooseDevice(args, place);
+  const replica = chooseReplica(args);
   checkJoinTimeout(args);
+  // Here and in the real process: what is wrong with a key is said before anything starts.
+  const security = { ...args, coordinator: place.coordinator };
+  const curve = readSecurity(security);
   if (!isWorkerProcess()) {
     place.notes.forEach(log);
     const setup = readSetup();
     if (device.kind === 'gpu') checkGpu(device.index, listGpus(), setup);
+    warnIfInsecure(security, log);
     const stop = stopOnSignals(log, () => performance.now());
     return launchWorkerProcess(workerEnvironment(device, setup), stop);
   }
@@ -130,10 +157,13 @@ async function main(): Promise<number> {
   return serve({
     address: place.coordinator,
     tower: place.tower === '0' ? 0 : place.tower === '1' ? 1 : place.tower,
+    replica,
     device: `${deviceName}, TensorFlow ${tensorflow}`,
     packageVersion: packageVersion(),
     joinTimeoutMs: 1000 * args.joinTimeout,
     ...(args.peerAddress === undefined ? {} : { peerAddress: args.peerAddress }),
+    curve,
+    insecure: args.insecure === true,
     stop: stopFromLauncher(),
     log,
   });

@@ -1,5 +1,6 @@
 // What the coordinator says, sorted by kind, so that a step can wait for just what it needs next.
-// Invariant: every wait ends: with the message, with the coordinator's word to stop, with a lost coordinator, or at its deadline.
+// Invariant: every wait ends: with the message, with the end of the generation or of the run, or at its deadline. What has come for one
+// generation is not there in the next.
 
 import type { ExitCode } from '../spec/errors.ts';
 import { CrosstowerError, PeerLostError, RefusedError, assertNever, exitCodes } from '../spec/errors.ts';
@@ -19,28 +20,62 @@ export class Dismissed extends Error {
 type Kind = ToWorker['type'];
 export type Received<K extends Kind> = Message<Extract<ToWorker, { type: K }>>;
 
+interface Deadline {
+  readonly ms: number;
+  readonly what: string;
+}
+
 interface Waiter {
   readonly kinds: readonly Kind[];
   readonly resolve: (message: Message<ToWorker>) => void;
   readonly reject: (reason: Error) => void;
+  readonly timer: NodeJS.Timeout | undefined;
+}
+
+export interface InboxOptions {
+  /** The coordinator's, for messages. */
+  readonly address: string;
+  /** The coordinator cannot be reached any more. */
+  readonly onDisconnect: () => void;
+  /** It, or another one, can be reached again. */
+  readonly onReconnect: () => void;
 }
 
 export class Inbox {
-  readonly #queue: Message<ToWorker>[] = [];
-  readonly #abort = new AbortController();
+  readonly #options: InboxOptions;
+  #queue: Message<ToWorker>[] = [];
+  #generation = new AbortController();
   #waiter: Waiter | undefined;
   /** Answers at once, whatever is being waited for. */
   #onBlockWanted: (header: Received<'sendBlock'>['header']) => void = () => undefined;
   #end: Error | undefined;
+  #isConnected = true;
 
-  /** `address` is the coordinator's, for messages. */
-  constructor(socket: WorkerSocket, address: string) {
-    void this.#listen(socket, address);
+  constructor(socket: WorkerSocket, options: InboxOptions) {
+    this.#options = options;
+    void this.#listen(socket);
   }
 
-  /** Aborted, with the reason, once nothing more will come. */
+  /** Aborted, with the reason, once nothing more will come in this generation. */
   get signal(): AbortSignal {
-    return this.#abort.signal;
+    return this.#generation.signal;
+  }
+
+  get isConnected(): boolean {
+    return this.#isConnected;
+  }
+
+  /** Why nothing more will come in any generation. */
+  get end(): Error | undefined {
+    return this.#end;
+  }
+
+  /** The next assignment, which has begun a generation. */
+  async takeAssignment(deadline: Deadline): Promise<Received<'assign'>> {
+    const queued = this.takeNow(['assign']);
+    if (queued !== undefined) return queued;
+    if (this.#end !== undefined) throw this.#end;
+    return this.#wait(['assign'], deadline);
   }
 
   /** From now on `answer` is called for every block of a snapshot that is asked for. */
@@ -48,45 +83,12 @@ export class Inbox {
     this.#onBlockWanted = answer;
   }
 
-  /** Settles once nothing more will come. */
-  get ended(): Promise<void> {
-    const { signal } = this;
-    if (signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      signal.addEventListener(
-        'abort',
-        () => {
-          resolve();
-        },
-        { once: true },
-      );
-    });
-  }
-
   /** The next message of these kinds, earlier kinds first; the deadline's error says what was waited for. One wait at a time. */
-  async take<K extends Kind>(
-    kinds: readonly K[],
-    deadline?: { readonly ms: number; readonly what: string },
-  ): Promise<Received<K>> {
+  async take<K extends Kind>(kinds: readonly K[], deadline?: Deadline): Promise<Received<K>> {
     const queued = this.takeNow(kinds);
     if (queued !== undefined) return queued;
-    if (this.#end !== undefined) throw this.#end;
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      const message = await new Promise<Message<ToWorker>>((resolve, reject) => {
-        this.#waiter = { kinds, resolve, reject };
-        if (deadline !== undefined) {
-          timer = setTimeout(() => {
-            const seconds = (deadline.ms / 1000).toFixed(0);
-            reject(new PeerLostError(`waited ${seconds} s for ${deadline.what}: is the coordinator stuck, or its link down?`));
-          }, deadline.ms);
-        }
-      });
-      return message as Received<K>;
-    } finally {
-      clearTimeout(timer);
-      this.#waiter = undefined;
-    }
+    if (this.signal.aborted) throw this.signal.reason;
+    return this.#wait(kinds, deadline);
   }
 
   /** As `take`, of what has arrived already. */
@@ -98,32 +100,70 @@ export class Inbox {
     return undefined;
   }
 
-  async #listen(socket: WorkerSocket, address: string): Promise<void> {
+  async #wait<K extends Kind>(kinds: readonly K[], deadline: Deadline | undefined): Promise<Received<K>> {
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      const message = await new Promise<Message<ToWorker>>((resolve, reject) => {
+        if (deadline !== undefined) {
+          timer = setTimeout(() => {
+            const seconds = (deadline.ms / 1000).toFixed(0);
+            reject(new PeerLostError(`waited ${seconds} s for ${deadline.what}: is the coordinator stuck, or its link down?`));
+          }, deadline.ms);
+        }
+        this.#waiter = { kinds, resolve, reject, timer };
+      });
+      return message as Received<K>;
+    } finally {
+      clearTimeout(timer);
+      this.#waiter = undefined;
+    }
+  }
+
+  /** Nothing more will come: every wait ends, now and later, with the first reason. */
+  finish(reason: Error): void {
+    if (this.#end !== undefined) return;
+    this.#end = reason;
+    this.#endGeneration(reason);
+  }
+
+  async #listen(socket: WorkerSocket): Promise<void> {
+    const { address, onDisconnect, onReconnect } = this.#options;
     for await (const event of socket.events) {
       switch (event.kind) {
         case 'message':
           this.#receive(event.message);
           break;
         case 'disconnected':
+          this.#isConnected = false;
+          this.#endGeneration(new PeerLostError(`the connection to the coordinator at ${address} broke`));
+          onDisconnect();
+          break;
         case 'reconnected':
-          this.#finish(new PeerLostError(`the connection to the coordinator at ${address} broke: what was under way is void`));
+          this.#isConnected = true;
+          // From now on the coordinator is waited for, no longer the network.
+          this.#waiter?.timer?.refresh();
+          onReconnect();
           break;
         case 'lost':
-          this.#finish(event.error);
+          this.finish(event.error);
           break;
         default:
           assertNever(event);
       }
     }
-    this.#finish(new PeerLostError('the link to the coordinator was closed'));
+    this.finish(new PeerLostError('the link to the coordinator was closed'));
   }
 
   #receive(message: Message<ToWorker>): void {
     const { header } = message;
+    if (header.type === 'assign') {
+      this.#endGeneration(new PeerLostError('the coordinator has begun another generation'));
+      this.#generation = new AbortController();
+    }
     if (header.type === 'stop') {
-      this.#finish(new Dismissed(header.exitCode, header.reason));
+      this.finish(new Dismissed(header.exitCode, header.reason));
     } else if (header.type === 'refuse') {
-      this.#finish(refusal(header.exitCode, header.message));
+      this.finish(refusal(header.exitCode, header.message));
     } else if (header.type === 'sendBlock') {
       this.#onBlockWanted(header);
     } else if (this.#waiter?.kinds.includes(header.type) === true) {
@@ -134,11 +174,14 @@ export class Inbox {
     }
   }
 
-  #finish(reason: Error): void {
-    if (this.#end !== undefined) return;
-    this.#end = reason;
+  /** What is under way is void, and so is what has come for it. Whoever waits for an assignment goes on waiting. */
+  #endGeneration(reason: Error): void {
+    this.#queue = [];
+    this.#onBlockWanted = () => undefined;
+    if (this.#end === undefined && this.#waiter?.kinds.includes('assign') === true) return;
     this.#waiter?.reject(reason);
-    this.#abort.abort(reason);
+    this.#waiter = undefined;
+    this.#generation.abort(reason);
   }
 }
 

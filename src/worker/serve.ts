@@ -1,239 +1,100 @@
-// The life of a worker: say hello, be assigned a tower, draw or take its weights, join the link to the other tower, then batches until told to stop.
+// The life of a worker: say hello, be assigned a tower, serve it; when somebody else is lost, drop the step and be assigned anew.
+// A worker does not leave because its peer did, nor because its coordinator did, before --join-timeout (docs/adr/0016-recovery.md).
 // Invariant: whatever ends it, the coordinator is told why, and the process leaves with the exit code that says so.
 
 import { hostname } from 'node:os';
-import { performance } from 'node:perf_hooks';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExitCode } from '../spec/errors.ts';
-import { CrosstowerError, OutOfMemoryError, PeerLostError, exitCodeOf, exitCodes } from '../spec/errors.ts';
-import type { Exchange } from '../spec/exchange.ts';
-import { sizeOf, towerParameters } from '../spec/layout.ts';
+import { CrosstowerError, OutOfMemoryError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { TowerIndex } from '../spec/layout.ts';
-import { defaultMicroBatch } from '../spec/counts.ts';
-import { networkFor, planNetwork } from '../spec/network.ts';
-import { memoryExchangePair } from '../protocol/memoryExchange.ts';
-import { readFloatsPayload } from '../protocol/payloads.ts';
+import type { ConnectorCurve } from '../protocol/curveKeys.ts';
 import { WorkerSocket } from '../protocol/workerSocket.ts';
-import { ZeromqExchange } from '../protocol/zeromqExchange.ts';
-import { keyedMasks } from '../tower/dropout.ts';
-import { chooseKernels } from '../tower/kernels.ts';
-import { Parameters } from '../tower/parameters.ts';
-import { Tower } from '../tower/tower.ts';
+import { serveGeneration } from './generation.ts';
+import type { Assignment, GenerationOptions } from './generation.ts';
 import { Dismissed, Inbox } from './inbox.ts';
-import type { Received } from './inbox.ts';
-import { reachableAddress } from './ownAddress.ts';
-import { Snapshots } from './snapshots.ts';
-import { StepTrace } from './stepTrace.ts';
-import { evaluationStep, predictionStep, prepareBatch, trainingStep } from './trainingStep.ts';
-import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
-export interface ServeOptions {
+export interface ServeOptions extends GenerationOptions {
   /** The coordinator's. */
   readonly address: string;
   readonly tower: TowerIndex | 'both' | 'auto';
+  readonly replica: number | 'auto';
   /** What this process computes on, in words. */
   readonly device: string;
   readonly packageVersion: string;
-  readonly joinTimeoutMs: number;
-  /** Where tower 0 listens for tower 1; chosen by the coordinator otherwise. */
-  readonly peerAddress?: string;
+  /** This worker's keys and the coordinator's public one; nothing is encrypted without. */
+  readonly curve?: ConnectorCurve | undefined;
   /** Aborted by a signal to this process, with the signal's name as its reason. */
   readonly stop: AbortSignal;
   readonly log: (line: string) => void;
 }
 
-/** How long a worker with a broken link waits for the coordinator's word. */
-const explanationMs = 3000;
-/** Batches that the coordinator may send ahead. */
-const batchCredit = 2;
-
 /** Serves one run and gives the exit code it ended with. */
 export async function serve(options: ServeOptions): Promise<ExitCode> {
-  const { address, joinTimeoutMs, stop } = options;
+  const { address, joinTimeoutMs, curve, stop, packageVersion, device, log } = options;
   let socket: WorkerSocket;
   try {
-    socket = await WorkerSocket.connect({ address, joinTimeoutMs, signal: stop });
+    socket = await WorkerSocket.connect({ address, joinTimeoutMs, curve, signal: stop });
   } catch (error) {
     if (stop.aborted) return exitCodes.stoppedEarly;
     throw error;
   }
-  const inbox = new Inbox(socket, address);
-  const onStop = (): void => {
-    socket.send({ type: 'stopRequested', step: 0, signal: String(stop.reason) });
+  // Back after a loss, it asks for the place that it held.
+  let { tower, replica } = options;
+  const greet = (): void => {
+    socket.send({ type: 'hello', step: 0, packageVersion, host: hostname(), pid: process.pid, device, tower, replica });
   };
-  stop.addEventListener('abort', onStop, { once: true });
+  const passOnStop = (): void => {
+    if (!stop.aborted) return;
+    if (inbox.isConnected) socket.send({ type: 'stopRequested', step: 0, signal: String(stop.reason) });
+    else inbox.finish(new Dismissed(exitCodes.stoppedEarly, 'stopped while there was no coordinator'));
+  };
+  const inbox = new Inbox(socket, { address, onReconnect: greet, onDisconnect: passOnStop });
+  stop.addEventListener('abort', passOnStop, { once: true });
+  greet();
   try {
-    return await serveUntilDismissed(socket, inbox, options);
-  } catch (error) {
-    const reason = await reasonBehind(error, inbox);
-    if (reason instanceof Dismissed) {
-      socket.send({ type: 'bye', step: 0 });
-      options.log(reason.message);
-      return reason.exitCode;
+    let loss: CrosstowerError | undefined;
+    for (;;) {
+      const assignment = await nextAssignment(inbox, joinTimeoutMs, loss);
+      ({ tower, replica } = assignment);
+      log(inWords(assignment));
+      passOnStop();
+      try {
+        await serveGeneration(assignment, { socket, inbox }, options);
+      } catch (error) {
+        if (!(error instanceof CrosstowerError) || error.exitCode !== exitCodes.peerLost) throw error;
+        // The link to the other tower is closed as well when the coordinator sends us home.
+        if (inbox.end !== undefined) throw inbox.end;
+        loss = error;
+        log(`${error.message}; the step is dropped`);
+        socket.send({ type: 'stranded', step: 0, message: error.message.slice(0, 4000) });
+      }
     }
-    const failure = explained(reason);
+  } catch (error) {
+    if (error instanceof Dismissed) {
+      socket.send({ type: 'bye', step: 0 });
+      log(error.message);
+      return error.exitCode;
+    }
+    const failure = explained(error);
     socket.send({ type: 'failed', step: 0, exitCode: exitCodeOf(failure), message: failure.message.slice(0, 4000) });
     throw failure;
   } finally {
-    stop.removeEventListener('abort', onStop);
+    stop.removeEventListener('abort', passOnStop);
     socket.close();
   }
 }
 
-/** A broken link to the other tower mostly has a reason: one that the coordinator is about to tell, or that the coordinator is gone. */
-async function reasonBehind(error: unknown, inbox: Inbox): Promise<unknown> {
-  if (exitCodeOf(error) !== exitCodes.peerLost) return error;
-  await Promise.race([inbox.ended, sleep(explanationMs)]);
-  return inbox.signal.aborted ? inbox.signal.reason : error;
-}
-
-async function serveUntilDismissed(socket: WorkerSocket, inbox: Inbox, options: ServeOptions): Promise<never> {
-  const { packageVersion, device, tower, joinTimeoutMs, log } = options;
-  socket.send({ type: 'hello', step: 0, packageVersion, host: hostname(), pid: process.pid, device, tower });
-  const { header: assignment } = await inbox.take(['assign'], { ms: joinTimeoutMs, what: 'a tower to be assigned' });
-  log(`assigned tower ${String(assignment.tower)} of run ${assignment.run}, network ${assignment.config.network}`);
-
-  const exchanges = await joinPeer(socket, inbox, assignment, options);
-  const trace = new StepTrace(() => performance.now());
-  const seats = takeSeats(assignment, exchanges, trace);
-  await loadState(seats, inbox, assignment, joinTimeoutMs);
-  socket.send({ type: 'ready', step: 0, tower: assignment.tower });
-  await inbox.take(['begin'], { ms: joinTimeoutMs, what: 'the other tower to be ready' });
-  socket.send({ type: 'credit', step: 0, count: batchCredit });
-
-  const { config } = assignment;
-  const snapshots = new Snapshots(socket);
-  inbox.answerBlocks((header) => {
-    snapshots.send(header);
-  });
-  const context: StepContext = {
-    seats,
-    inbox,
-    socket,
-    config,
-    snapshots,
-    trace,
-    pictures: {
-      size: networkFor(config).inputSize,
-      padding: networkFor(config).inputPadding,
-      mean: assignment.mean,
-      deviation: config.pixels === 'standardized' ? meanOf(assignment.deviation) : 1,
-      channelOrder: config.channelOrder,
-    },
-  };
+/** Waits for a place in the next generation; after a loss that nobody mends in time, throws the loss. */
+async function nextAssignment(inbox: Inbox, joinTimeoutMs: number, loss: CrosstowerError | undefined): Promise<Assignment> {
   try {
-    return await takeBatches(context);
-  } finally {
-    exchanges.forEach((exchange) => {
-      exchange.close();
-    });
-    for (const { tower: seated, parameters } of seats) {
-      seated.close();
-      parameters.close();
-    }
+    return (await inbox.takeAssignment({ ms: joinTimeoutMs, what: 'a tower to be assigned' })).header;
+  } catch (error) {
+    throw inbox.end ?? loss ?? error;
   }
 }
 
-/** Batch after batch. */
-async function takeBatches(context: StepContext): Promise<never> {
-  const { inbox, config } = context;
-  let prepared: PreparedBatch | undefined;
-  for (;;) {
-    const start = performance.now();
-    const batch =
-      prepared ?? prepareBatch(await inbox.take(['batch'], { ms: 1000 * config.stepTimeout, what: 'the next batch' }), context);
-    prepared = undefined;
-    const dataWaitMs = performance.now() - start;
-    if (batch.header.kind === 'evaluate') {
-      await evaluationStep(batch, context);
-    } else if (batch.header.kind === 'predict') {
-      await predictionStep(batch, context);
-    } else {
-      await trainingStep(batch, context, {
-        dataWaitMs,
-        whileWaiting: () => {
-          const next = inbox.takeNow(['batch']);
-          if (next !== undefined) prepared = prepareBatch(next, context);
-        },
-      });
-    }
-  }
-}
-
-type Assignment = Received<'assign'>['header'];
-
-/** The link to the other tower, by the tower at this end: one end over ZeroMQ, or both ends in memory. */
-async function joinPeer(
-  socket: WorkerSocket,
-  inbox: Inbox,
-  { link, peerToken, run, generation, config }: Assignment,
-  { joinTimeoutMs, peerAddress, address: coordinator }: ServeOptions,
-): Promise<ReadonlyMap<TowerIndex, Exchange>> {
-  const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
-  if (link.role === 'none') {
-    const [first, second] = memoryExchangePair(limits);
-    return new Map<TowerIndex, Exchange>([
-      [0, first],
-      [1, second],
-    ]);
-  }
-  const common = { ...limits, run, generation, token: peerToken, joinTimeoutMs };
-  if (link.role === 'bind') {
-    const address = peerAddress ?? (await reachableAddress(link.address, coordinator));
-    const exchange = await ZeromqExchange.bind({ ...common, address });
-    socket.send({ type: 'link', step: 0, tower: 0, address: exchange.address });
-    await exchange.ready;
-    return new Map([[0, exchange]]);
-  }
-  const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: "tower 0's address" });
-  const exchange = await ZeromqExchange.connect({ ...common, address: header.address });
-  await exchange.ready;
-  return new Map([[1, exchange]]);
-}
-
-/** The towers of this process, with their weights drawn. */
-function takeSeats({ config, classes }: Assignment, exchanges: ReadonlyMap<TowerIndex, Exchange>, trace: StepTrace): TowerSeat[] {
-  const plan = planNetwork(networkFor(config), classes);
-  const kernels = chooseKernels();
-  return [...exchanges].map(([index, exchange]): TowerSeat => {
-    const parameters = new Parameters(towerParameters(plan, index));
-    parameters.initialise(config.init, config.seed, index);
-    const tower = new Tower({
-      plan,
-      index,
-      kernels,
-      parameters,
-      exchange,
-      dropout: { rate: config.dropout, form: config.dropoutForm },
-      masks: keyedMasks(config.seed, index, config.dropout),
-      microBatch: config.microBatch ?? defaultMicroBatch(plan),
-      trainOnly: config.trainOnly,
-      observer: trace.observerOf(index),
-      now: () => performance.now(),
-    });
-    return { tower, parameters, bytesSent: () => exchange.bytesSent };
-  });
-}
-
-/** Takes the blocks that the coordinator sends over the drawn ones: those of a checkpoint, or pretrained ones. */
-async function loadState(
-  seats: readonly TowerSeat[],
-  inbox: Inbox,
-  { sentBlocks }: Assignment,
-  joinTimeoutMs: number,
-): Promise<void> {
-  for (let received = 0; received < sentBlocks; received++) {
-    const { header, payload } = await inbox.take(['weights'], { ms: joinTimeoutMs, what: 'the weights to start from' });
-    const parameters = seats.find(({ tower }) => tower.index === header.tower)?.parameters;
-    const block = parameters?.blocks.find(({ name }) => name === header.name);
-    if (parameters === undefined || block === undefined)
-      throw new PeerLostError(`the coordinator sent ${header.name} of tower ${String(header.tower)}, which is not held here`);
-    parameters.load(block.name, header.of, readFloatsPayload(payload, sizeOf(block.shape)));
-  }
-}
-
-function meanOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+function inWords({ tower, replica, run, generation, step, config }: Assignment): string {
+  const of = config.replicas === 1 ? '' : ` of replica ${String(replica)}`;
+  return `assigned tower ${String(tower)}${of} of run ${run}, network ${config.network}, generation ${String(generation)}, from step ${String(step)}`;
 }
 
 /** TensorFlow says that memory is short in words of its own. */

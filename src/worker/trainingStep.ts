@@ -12,18 +12,20 @@ import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
 import type { PictureRule } from '../tower/pictures.ts';
 import type { Tower } from '../tower/tower.ts';
-import { dispose, liveTensors, uploadInt32 } from '../tower/tensorflow.ts';
+import { dispose, keep, liveTensors, uploadInt32 } from '../tower/tensorflow.ts';
 import type { Tensor } from '../tower/tensorflow.ts';
 import type { UpdateRates } from '../tower/updateRule.ts';
 import type { Inbox, Received } from './inbox.ts';
 import type { Snapshots } from './snapshots.ts';
 import type { StepTrace } from './stepTrace.ts';
 
-/** One tower in this process, its weights, and what it has sent to the other. */
+/** One tower in this process, its weights, and what it has sent to the other and to its replicas. */
 export interface TowerSeat {
   readonly tower: Tower;
   readonly parameters: Parameters;
   bytesSent(): number;
+  /** To the next replica. */
+  bytesSummed(): number;
 }
 
 export interface StepContext {
@@ -51,8 +53,9 @@ export function prepareBatch(batch: Received<'batch'>, { seats, pictures, socket
   const { tower } = at(seats, 0);
   return trace.observerOf(tower.index).during({ layer: 'pictures', phase: 'forward' }, () => ({
     header,
-    images: preparePictures({ ...header, bytes: pixels, colour }, pictures),
-    labels: uploadInt32(labels, [header.count]),
+    // While the step before is under way, whose leftovers are freed.
+    images: keep(preparePictures({ ...header, bytes: pixels, colour }, pictures)),
+    labels: keep(uploadInt32(labels, [header.count])),
   }));
 }
 
@@ -66,15 +69,17 @@ export async function trainingStep(
   const start = performance.now();
   if (header.traced) trace.begin(seats.map(({ tower }) => tower.index));
   const waitedBefore = seats.map(({ tower }) => tower.exchangeWaitMs);
+  const sumWaitedBefore = seats.map(({ tower }) => tower.sumWaitMs);
   const sentBefore = seats.map((seat) => seat.bytesSent());
+  const summedBefore = seats.map((seat) => seat.bytesSummed());
 
-  const results = await Promise.all(seats.map(({ tower }) => tower.computeGradients(step, images, labels)));
+  const results = await Promise.all(seats.map(({ tower }) => tower.computeGradients(step, images, labels, header)));
   const computedMs = performance.now() - start;
   dispose(images, labels);
   seats.forEach(({ tower }, i) => {
     const result = at(results, i);
     const { scores, squaredNorm } = result;
-    const loss = scores.lossSum / header.count;
+    const loss = scores.lossSum / header.of;
     const finite = Number.isFinite(loss) && Number.isFinite(squaredNorm);
     socket.send({ type: 'gradients', step, tower: tower.index, loss, squaredNorm, finite, top1: scores.top1, ms: computedMs });
   });
@@ -103,13 +108,15 @@ export async function trainingStep(
 
   seats.forEach((seat, i) => {
     const exchangeWait = seat.tower.exchangeWaitMs - at(waitedBefore, i);
-    const compute = Math.max(0, computedMs - exchangeWait) + preparedMs;
+    const sumWait = seat.tower.sumWaitMs - at(sumWaitedBefore, i);
+    const compute = Math.max(0, computedMs - exchangeWait - sumWait) + preparedMs;
     socket.send({
       type: 'stepDone',
       step,
       tower: seat.tower.index,
-      ms: { dataWait: dataWaitMs, compute, exchangeWait, sync: syncMs, update: updateMs },
+      ms: { dataWait: dataWaitMs, compute, exchangeWait, sync: syncMs + sumWait, update: updateMs },
       bytesSent: seat.bytesSent() - at(sentBefore, i),
+      bytesSummed: seat.bytesSummed() - at(summedBefore, i),
       liveTensors: liveTensors(),
     });
   });

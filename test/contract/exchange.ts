@@ -1,4 +1,4 @@
-// What every exchange promises, as one suite: run over memory, ipc and tcp by exchange.test.ts.
+// What every exchange promises, as one suite: run over memory, ipc, tcp and tcp with CURVE by exchange.test.ts.
 
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';

@@ -94,7 +94,7 @@ describe('a trace', () => {
 });
 
 test('the table gives a layer its milliseconds, its GFLOP/s and its share, and names what is left', () => {
-  const trace = { step: 11, startMs: 1000, endMs: 1050, events: [conv, wait] };
+  const trace = { step: 11, replica: 0, startMs: 1000, endMs: 1050, events: [conv, wait] };
   const table = profileTable(
     [
       { ...trace, tower: 0 },

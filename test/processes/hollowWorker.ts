@@ -29,12 +29,21 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
     socket.send(header, floatsPayload(new Float32Array(sizeOf(shape))));
   };
   try {
-    socket.send({ type: 'hello', step: 0, packageVersion: '0.1.0', host: 'here', pid: process.pid, device: 'none', tower });
+    socket.send({
+      type: 'hello',
+      step: 0,
+      packageVersion: '0.1.0',
+      host: 'here',
+      pid: process.pid,
+      device: 'none',
+      tower,
+      replica: 'auto',
+    });
     for await (const event of socket.events) {
       if (event.kind !== 'message') throw new Error(`the coordinator is gone: ${event.kind}`);
       const { header } = event.message;
       if (header.type === 'assign') {
-        if (tower === 0) socket.send({ type: 'link', step: 0, tower, address: 'tcp://127.0.0.1:1' });
+        if (tower === 0) socket.send({ type: 'link', step: 0, tower, neighbour: 'tower', address: 'tcp://127.0.0.1:1' });
         socket.send({ type: 'ready', step: 0, tower });
       } else if (header.type === 'begin') {
         socket.send({ type: 'credit', step: 0, count: 2 });
@@ -42,7 +51,7 @@ export async function hollowWorker({ address, tower, classes, onDecision }: Holl
       } else if (header.type === 'decision') {
         await onDecision(header.step);
         const ms = { dataWait: 0, compute: 1, exchangeWait: 0, sync: 0, update: 0 };
-        socket.send({ type: 'stepDone', step: header.step, tower, ms, bytesSent: 0, liveTensors: 0 });
+        socket.send({ type: 'stepDone', step: header.step, tower, ms, bytesSent: 0, bytesSummed: 0, liveTensors: 0 });
         report(header.step + 1);
       } else if (header.type === 'sendBlock') {
         sendBlock(header.step, header.index);

@@ -94,11 +94,15 @@ describe('a worker that stops answering', () => {
 
 describe('a coordinator that is killed', () => {
   test('ends its workers within their deadline, and they name its address', async ({ stage }) => {
-    const { coordinator, address, workers } = await stage.run({ steps: endless });
+    const joinTimeout = 6;
+    const { coordinator, address, workers } = await stage.run({ steps: endless }, { 'join-timeout': joinTimeout });
     await stage.reached(3);
     coordinator.signal('SIGKILL');
     expect(await coordinator.exit(soonMs)).toBe('SIGKILL');
-    expect(await Promise.all(workers.map((worker) => worker.exit(soonMs)))).toEqual([3, 3]);
+    const exits = Promise.all(workers.map((worker) => worker.exit(1000 * joinTimeout + soonMs)));
+    await sleep(2000);
+    expect(workers.map(({ isRunning }) => isRunning)).toEqual([true, true]);
+    expect(await exits).toEqual([3, 3]);
     for (const { lastLine } of workers) expect(lastLine).toContain(address);
   });
 

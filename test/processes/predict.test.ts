@@ -3,8 +3,10 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
+import { LinkPlan } from '../../src/coordinator/linkPlan.ts';
 import { batchPayload, readFloatsPayload } from '../../src/protocol/payloads.ts';
 import { parseRunConfig } from '../../src/spec/config.ts';
+import { towers } from '../../src/spec/layout.ts';
 import { Bench, assign, isMessage, next } from '../protocol/sockets.ts';
 
 const bench = new Bench();
@@ -20,6 +22,7 @@ async function predictions(workers: readonly ('both' | 0 | 1)[]): Promise<Float3
   const coordinator = await bench.coordinator();
   const script = fileURLToPath(new URL('../../dist/src/worker/cli.js', import.meta.url));
   const ids: string[] = [];
+  const plan = new LinkPlan(1, false);
   let peerAddress = '';
   for (const tower of workers) {
     const flags = ['--cpu', '--threads', '1', '--coordinator', coordinator.address, '--tower', String(tower)];
@@ -27,18 +30,14 @@ async function predictions(workers: readonly ('both' | 0 | 1)[]): Promise<Float3
     bench.onClose(() => child.kill('SIGKILL'));
     const { workerId } = await next(coordinator.events, isMessage('hello'));
     ids.push(workerId);
-    const link =
-      tower === 'both'
-        ? ({ role: 'none' } as const)
-        : tower === 0
-          ? ({ role: 'bind', address: 'tcp://127.0.0.1:0' } as const)
-          : ({ role: 'connect' } as const);
-    coordinator.send(workerId, { ...assign, config, classes, tower, link });
+    const seats = (tower === 'both' ? towers : [tower]).map((each) => ({ replica: 0, tower: each }));
+    const links = plan.endsOf(seats, 'tcp://127.0.0.1:0');
+    coordinator.send(workerId, { ...assign, config, classes, tower, links });
     if (tower === 0) {
       const { message } = await next(coordinator.events, isMessage('link'));
       peerAddress = message.header.address;
     }
-    if (tower === 1) coordinator.send(workerId, { type: 'peer', step: 0, address: peerAddress });
+    if (tower === 1) coordinator.send(workerId, { type: 'peer', step: 0, tower, neighbour: 'tower', address: peerAddress });
   }
   for (const _ of ids) await next(coordinator.events, isMessage('ready'));
   const pixels = Uint8Array.from({ length: pictures * size * size }, (_, i) => (i * 37) % 256);
@@ -46,7 +45,17 @@ async function predictions(workers: readonly ('both' | 0 | 1)[]): Promise<Float3
   const shape = { height: size, width: size, channels: 1, hasColour: false } as const;
   for (const id of ids) {
     coordinator.send(id, { type: 'begin', step: 0 });
-    const batch = { type: 'batch', step: 4, kind: 'predict', epoch: 0, index: 7, count: pictures, ...shape } as const;
+    const batch = {
+      type: 'batch',
+      step: 4,
+      kind: 'predict',
+      epoch: 0,
+      index: 7,
+      count: pictures,
+      first: 0,
+      of: pictures,
+      ...shape,
+    } as const;
     coordinator.send(id, batch, payload);
   }
   const { message } = await next(coordinator.events, isMessage('predictions'));

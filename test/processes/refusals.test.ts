@@ -88,7 +88,7 @@ test('a second coordinator at an address in use is refused, names it, and leaves
 /** A hello as a worker sends it, with other values for some fields. */
 function helloOf(fields: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
   const hello = { version: protocolVersion, run: '', generation: 0, step: 0, type: 'hello', packageVersion: '0.1.0' };
-  return { ...hello, host: 'here', pid: 1, device: 'none', tower: 'auto', ...fields };
+  return { ...hello, host: 'here', pid: 1, device: 'none', tower: 'auto', replica: 'auto', ...fields };
 }
 
 /** Sends a header as a worker would, and gives the header that comes back. */

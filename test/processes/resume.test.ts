@@ -20,13 +20,6 @@ const noFields: Flags = {
   'run-dir': undefined,
 };
 
-/** What of the metrics is the run's own, and not the machine's. */
-function course(stage: Stage, runDir = 'run'): unknown[] {
-  return stage.metrics(runDir).map(({ kind, step, epoch, loss, top1, top5, learningRate, verdict }) => ({
-    ...{ kind, step, epoch, loss, top1, top5, learningRate, verdict },
-  }));
-}
-
 function momentumOf(stage: Stage, runDir = 'run'): Buffer {
   return readFileSync(join(stage.path(runDir), 'checkpoints/last/momentum.safetensors'));
 }
@@ -39,12 +32,12 @@ describe('a run that goes on', () => {
     const stage = new Stage();
     model = await stage.trainedModel(flags, 'run');
     momentum = momentumOf(stage);
-    whole = course(stage);
+    whole = stage.course();
     stage.clear();
   });
 
   function expectWhole(stage: Stage, runDir = 'run'): void {
-    expect(course(stage, runDir)).toEqual(whole);
+    expect(stage.course(runDir)).toEqual(whole);
     expect(stage.modelHash(runDir)).toBe(model);
     expect(momentumOf(stage, runDir).equals(momentum)).toBe(true);
   }

@@ -27,6 +27,8 @@ const shortRun: Flags = {
   'eval-every': 1000,
   'join-timeout': 30,
   'step-timeout': 30,
+  // Most tests want to see how a fault ends a run; those of recovery.test.ts that it does not.
+  'max-restarts': 0,
 };
 
 /** More steps than any test waits for. */
@@ -125,10 +127,10 @@ export class Stage {
   }
 
   /** Starts a coordinator and its two workers, three commands. */
-  async run(flags: Flags = {}): Promise<Run> {
+  async run(flags: Flags = {}, workerFlags: Flags = {}): Promise<Run> {
     const coordinator = this.coordinator(flags);
     const address = await coordinator.address();
-    const workers = ([0, 1] as const).map((tower) => this.worker({ coordinator: address, tower }));
+    const workers = ([0, 1] as const).map((tower) => this.worker({ coordinator: address, tower, ...workerFlags }));
     return { coordinator, address, workers: workers as unknown as Run['workers'] };
   }
 
@@ -160,6 +162,13 @@ export class Stage {
   /** The steps that are in the metrics. */
   steps(runDir = 'run'): Record<string, unknown>[] {
     return this.metrics(runDir).filter((record) => record['kind'] === 'step');
+  }
+
+  /** What of the metrics is the run's own, and not the machine's. */
+  course(runDir = 'run'): unknown[] {
+    return this.metrics(runDir).map(({ kind, step, epoch, loss, top1, top5, learningRate, verdict, scale }) => ({
+      ...{ kind, step, epoch, loss, top1, top5, learningRate, verdict, scale },
+    }));
   }
 
   /** Waits until so many steps have been recorded: longer than the commands wait for each other, so that they say what is wrong. */

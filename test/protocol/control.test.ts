@@ -42,6 +42,8 @@ const batch = {
   epoch: 0,
   index: 0,
   count: 20,
+  first: 0,
+  of: 20,
   height: 224,
   width: 224,
   channels: 3,

@@ -141,7 +141,10 @@ describe('a message', () => {
 
 describe('a payload', () => {
   function received(count: number, payload: readonly Uint8Array[]): Message<Extract<ToWorker, { type: 'batch' }>> {
-    const { header, payload: frames } = decodeMessage(encodeMessage({ ...batch, count }, payload), toWorkerSchema);
+    const { header, payload: frames } = decodeMessage(
+      encodeMessage({ ...batch, count, first: 0, of: count }, payload),
+      toWorkerSchema,
+    );
     if (header.type !== 'batch') throw new Error('not a batch');
     return { header, payload: frames };
   }

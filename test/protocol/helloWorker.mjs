@@ -17,6 +17,7 @@ const hello = {
   pid: process.pid,
   device: 'none',
   tower: 'auto',
+  replica: 'auto',
 };
 await socket.send(new Packr({ useRecords: false }).pack(hello));
 for await (const frames of socket) process.stdout.write(`${frames.length}\n`);

@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import type { Socket as RawSocket } from 'node:net';
 import { CoordinatorSocket } from '../../src/protocol/coordinatorSocket.ts';
 import type { CoordinatorEvent } from '../../src/protocol/coordinatorSocket.ts';
+import type { ConnectorCurve, ListenerCurve } from '../../src/protocol/curveKeys.ts';
 import type { EventQueue } from '../../src/protocol/eventQueue.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../../src/protocol/messages.ts';
 import { WorkerSocket } from '../../src/protocol/workerSocket.ts';
@@ -18,20 +19,21 @@ export const hello: Outgoing<Extract<ToCoordinator, { type: 'hello' }>> = {
   pid: 1,
   device: 'none',
   tower: 'auto',
+  replica: 'auto',
 };
 
 export const assign: Outgoing<Extract<ToWorker, { type: 'assign' }>> = {
   type: 'assign',
   step: 0,
   tower: 0,
+  replica: 0,
   config: parseRunConfig({}, 'test'),
   classes: 10,
   picture: { height: 28, width: 28, channels: 1 },
   mean: [33],
   deviation: [78],
   sentBlocks: 0,
-  link: { role: 'none' },
-  peerToken: 'a-token-of-16-characters',
+  links: [],
 };
 
 /** Takes events until one fits; throws if none comes within five seconds. */
@@ -73,21 +75,30 @@ export class Bench {
   readonly #closers: (() => void)[] = [];
 
   async coordinator(
-    options: { address?: string; generation?: number; handshakeMs?: number; heartbeatTimeoutMs?: number } = {},
+    options: {
+      address?: string;
+      generation?: number;
+      curve?: ListenerCurve;
+      handshakeMs?: number;
+      heartbeatTimeoutMs?: number;
+    } = {},
   ): Promise<CoordinatorSocket> {
-    const { address = 'tcp://127.0.0.1:0', generation = 1, ...times } = options;
+    const { address = 'tcp://127.0.0.1:0', generation = 1, curve, ...times } = options;
     const log = (line: string): void => {
       this.lines.push(line);
     };
-    const coordinator = await CoordinatorSocket.bind({ address, run: 'r1', generation, log, times });
+    const coordinator = await CoordinatorSocket.bind({ address, run: 'r1', generation, log, curve, times });
     this.onClose(() => {
       coordinator.close(0);
     });
     return coordinator;
   }
 
-  async worker(address: string, options: { joinTimeoutMs?: number } = {}): Promise<WorkerSocket> {
-    const worker = await WorkerSocket.connect({ address, joinTimeoutMs: options.joinTimeoutMs ?? 5000 });
+  async worker(
+    address: string,
+    options: { joinTimeoutMs?: number; curve?: ConnectorCurve | undefined } = {},
+  ): Promise<WorkerSocket> {
+    const worker = await WorkerSocket.connect({ address, joinTimeoutMs: 5000, ...options });
     this.onClose(() => {
       worker.close(0);
     });
@@ -95,8 +106,8 @@ export class Bench {
   }
 
   /** A worker that has said hello and been assigned. */
-  async joined(coordinator: CoordinatorSocket): Promise<{ worker: WorkerSocket; workerId: string }> {
-    const worker = await this.worker(coordinator.address);
+  async joined(coordinator: CoordinatorSocket, curve?: ConnectorCurve): Promise<{ worker: WorkerSocket; workerId: string }> {
+    const worker = await this.worker(coordinator.address, { curve });
     worker.send(hello);
     const { workerId } = await next(coordinator.events, isMessage('hello'));
     coordinator.send(workerId, assign);

@@ -33,6 +33,11 @@ describe('a run config', () => {
     });
   });
 
+  test('needs a picture for every replica', () => {
+    expect(parseRunConfig({ batch: 3, replicas: 3 }, 'flags')).toMatchObject({ batch: 3, replicas: 3 });
+    expect(problemOf({ batch: 2, replicas: 3 })).toContain('batch 2 is too small for 3 replicas');
+  });
+
   test('keeps what is said, and parses to itself', () => {
     const config = parseRunConfig(
       { network: 'tiny', seed: 9, lrScheduler: 'step', lrSteps: [1, 2.5], mean: [1, 2, 3], steps: 4 },

@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { networkFor, networks, planNetwork } from '../../src/spec/network.ts';
-import { layerCosts, predictStep, stepCost } from '../../src/spec/plan.ts';
+import { layerCosts, predictStep, ringBytes, stepCost } from '../../src/spec/plan.ts';
 
 const alexnet = planNetwork(networks.alexnet, 1000);
 const machine = { deviceFlops: 8e12, efficiency: 0.5, linkSpeed: 1e10, replicas: 1 };
@@ -35,6 +35,7 @@ test('replicas divide work and crossings, and pay for the all-reduce', () => {
   // 2 (4 - 1) / 4 of half the parameters, 4 bytes each, over 1e10 bytes/s.
   expect(four!.sync).toBeCloseTo((1.5 * 30_482_612 * 4) / 1e10, 12);
   expect(one!.hidden).toBeLessThanOrEqual(one!.notHidden);
+  expect(ringBytes(alexnet, 4)).toBe(1.5 * 30_482_612 * 4);
 });
 
 test('a norm over both towers sends its border maps as well', () => {

@@ -55,6 +55,16 @@ describe('a dropout mask', () => {
     expect(Math.abs(shareOf(one, (kept, at) => kept === other[at]) - 0.5)).toBeLessThan(sampling);
   });
 
+  test.each([
+    { first: 0, count: 20 },
+    { first: 20, count: 24 },
+    { first: 63, count: 1 },
+  ])("of $count rows from row $first is that part of the whole batch's", ({ first, count }) => {
+    const shard = { first, count, of: shape[0] };
+    const rows = valuesOf(keyedMasks(1, 0, 0.5)({ layer: 'fc6', step: 3, shape: [count, shape[1]], shard }));
+    expect(rows).toEqual(draw({ step: 3 }).slice(first * shape[1], (first + count) * shape[1]));
+  });
+
   test('differs from picture to picture', () => {
     const mask = draw();
     const [first, second] = [mask.subarray(0, 512), mask.subarray(512, 1024)];

@@ -1,10 +1,12 @@
 // Both towers of a network in this process, linked by the memory exchange; weights and gradients go in and out as the merged network.
 
 import { performance } from 'node:perf_hooks';
+import type { GradientSum } from '../../src/spec/gradientSum.ts';
 import type { Exchange, SwapTag, TensorData } from '../../src/spec/exchange.ts';
 import { mergeBlock, mergedShapes, sizeOf, splitBlock, towerParameters, towers } from '../../src/spec/layout.ts';
 import type { ParameterBlock, TowerIndex } from '../../src/spec/layout.ts';
 import type { NetworkPlan } from '../../src/spec/network.ts';
+import type { Shard } from '../../src/spec/shards.ts';
 import { memoryExchangePair } from '../../src/protocol/memoryExchange.ts';
 import type { DropoutRule, MaskSource } from '../../src/tower/dropout.ts';
 import type { Kernels } from '../../src/tower/kernels.ts';
@@ -27,6 +29,8 @@ export interface PairOptions {
   readonly masks: (tower: TowerIndex) => MaskSource;
   readonly microBatch: number;
   readonly trainOnly?: readonly string[] | undefined;
+  /** By tower, where this pair is one of several replicas. */
+  readonly gradientSums?: readonly [GradientSum, GradientSum];
   /** Told of every swap of either tower. */
   readonly onSwap?: (tag: SwapTag) => void;
 }
@@ -40,7 +44,7 @@ export class TowerPair {
   readonly #onSwap: PairOptions['onSwap'];
   readonly #partialLogits: [Float32Array, Float32Array] = [new Float32Array(), new Float32Array()];
 
-  constructor({ plan, masks, onSwap, ...shared }: PairOptions) {
+  constructor({ plan, masks, onSwap, gradientSums, ...shared }: PairOptions) {
     this.#onSwap = onSwap;
     this.plan = plan;
     this.parameters = [new Parameters(towerParameters(plan, 0)), new Parameters(towerParameters(plan, 1))];
@@ -53,14 +57,15 @@ export class TowerPair {
         parameters: this.parameters[index],
         exchange: this.#listenToLogits(exchanges[index], index),
         masks: masks(index),
+        gradientSum: gradientSums?.[index],
         now: () => performance.now(),
       });
     this.towers = [make(0), make(1)];
   }
 
-  async computeGradients(step: number, images: Tensor, labels: Tensor): Promise<Both<StepGradients>> {
+  async computeGradients(step: number, images: Tensor, labels: Tensor, shard?: Shard): Promise<Both<StepGradients>> {
     const [zero, one] = this.towers;
-    return Promise.all([zero.computeGradients(step, images, labels), one.computeGradients(step, images, labels)]);
+    return Promise.all([zero.computeGradients(step, images, labels, shard), one.computeGradients(step, images, labels, shard)]);
   }
 
   async evaluate(batch: number, images: Tensor, labels: Tensor): Promise<Both<Scores>> {

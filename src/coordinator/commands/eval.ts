@@ -57,9 +57,10 @@ export const evaluate: Command = {
       progress.say(line);
     };
     const stop = takeSignals(say);
+    const place = placeOfWorkers(args, say);
     const model = await openCheckpoint(args, say);
     try {
-      const options = { model, ...placeOfWorkers(args), packageVersion, say, stop };
+      const options = { model, ...place, packageVersion, say, stop };
       let data: DataSource | undefined;
       const prepare = async (): Promise<DataSource> => {
         data = await openSplit(model, args, say);

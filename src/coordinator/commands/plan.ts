@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { exitCodes } from '../../spec/errors.ts';
 import { networkFor, planNetwork } from '../../spec/network.ts';
-import { layerCosts, predictStep, stepCost } from '../../spec/plan.ts';
+import { layerCosts, predictStep, ringBytes, stepCost } from '../../spec/plan.ts';
 import { parseFlags } from '../command.ts';
 import type { Command, Flag } from '../command.ts';
 import { configFlags, readConfig } from '../options.ts';
@@ -16,7 +16,6 @@ const planFlags = {
   'device-flops': { type: 'number', requiresArg: true, group, default: 8e12, describe: 'FLOP/s of one device' },
   efficiency: { type: 'number', requiresArg: true, group, default: 0.5, describe: 'Share of them that training reaches' },
   'link-speed': { type: 'number', requiresArg: true, group, default: 1e10, describe: 'Bytes/s of a link, each way' },
-  replicas: { type: 'number', requiresArg: true, group, default: 1, describe: 'Pairs of towers that share a batch' },
   json: { type: 'boolean', group, describe: 'As JSON' },
 } as const satisfies Record<string, Flag>;
 
@@ -26,7 +25,6 @@ const planSchema = z.object({
   'device-flops': z.number().positive(),
   efficiency: z.number().positive().max(1),
   'link-speed': z.number().positive(),
-  replicas: z.int().min(1),
   json: z.boolean().optional(),
 });
 
@@ -40,17 +38,22 @@ export const plan: Command = {
     const args = parseFlags(planSchema, argv);
     const config = readConfig(args.config, argv);
     const network = planNetwork(networkFor(config), args.classes);
+    const { replicas } = config;
+    const shard = Math.ceil(config.batch / replicas);
     const machine = {
       deviceFlops: args['device-flops'],
       efficiency: args.efficiency,
       linkSpeed: args['link-speed'],
-      replicas: args.replicas,
+      replicas,
     };
     const report = {
       network: config.network,
       batch: config.batch,
+      replicas,
+      shard,
       layers: layerCosts(network),
-      step: stepCost(network, config.batch),
+      step: stepCost(network, shard),
+      ringBytes: ringBytes(network, replicas),
       modelledSeconds: predictStep(network, config.batch, machine),
     };
     output.write(args.json === true ? `${JSON.stringify(report)}\n` : asText(report));
@@ -62,11 +65,17 @@ function asText({
   layers,
   step,
   batch,
+  replicas,
+  shard,
+  ringBytes: ring,
   modelledSeconds: time,
 }: {
   layers: ReturnType<typeof layerCosts>;
   step: ReturnType<typeof stepCost>;
   batch: number;
+  replicas: number;
+  shard: number;
+  ringBytes: number;
   modelledSeconds: ReturnType<typeof predictStep>;
 }): string {
   const ms = (seconds: number): string => `${(1000 * seconds).toFixed(1)} ms`;
@@ -81,8 +90,8 @@ function asText({
       layer.parameters.toLocaleString('en'),
       (layer.forwardFlops / 1e6).toFixed(1),
       (layer.trainingFlops / 1e6).toFixed(1),
-      mega(batch * layer.keptBytes),
-      mega(batch * layer.crossingBytes),
+      mega(shard * layer.keptBytes),
+      mega(shard * layer.crossingBytes),
     ]),
   ];
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
@@ -94,11 +103,12 @@ function asText({
         .trimEnd(),
     ),
     '',
-    `FLOP are of one picture, bytes of a batch of ${String(batch)}; both towers are alike.`,
+    `FLOP are of one picture, bytes of ${replicas === 1 ? 'a batch of' : `the largest of ${String(replicas)} shards of a batch of`} ${String(batch)}; both towers are alike.`,
     `parameters  ${step.parameters.toLocaleString('en')} in both towers, momentum ${mega(step.optimiserBytes)} MB`,
     `memory      ${mega(step.memoryBytes)} MB a tower: weights, velocities, gradients, and what is kept for the backward pass`,
-    `work        ${(step.trainingFlops / 1e9).toFixed(1)} GFLOP a step, both towers`,
+    `work        ${(step.trainingFlops / 1e9).toFixed(1)} GFLOP a step, both towers${replicas === 1 ? '' : ' of a replica'}`,
     `crossing    ${mega(step.forwardBytes)} MB forward, ${mega(step.backwardBytes)} MB backward a step, from each tower`,
+    ...(replicas === 1 ? [] : [`ring        ${mega(ring)} MB a step, from each tower to that of the next replica`]),
     `model       compute ${ms(time.compute)}, crossings ${ms(time.crossings)}, sync of replicas ${ms(time.sync)}`,
     `            step ${ms(time.hidden)} with all traffic hidden, ${ms(time.notHidden)} with none: a model, not a measurement`,
     '',

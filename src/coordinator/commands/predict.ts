@@ -46,6 +46,7 @@ export const predict: Command = {
       errors.write(`${line}\n`);
     };
     const stop = takeSignals(say);
+    const place = placeOfWorkers(args, say);
     const model = await openCheckpoint(args, say);
     let unread = 0;
     const onUnread = (error: DataError): void => {
@@ -57,7 +58,7 @@ export const predict: Command = {
       const prepared = { shape: croppedShape(form.stored, form.cropSize) };
       // Workers started here are nobody's business unless they fail.
       const sayOfWorkers = args.bind === undefined ? () => undefined : say;
-      const options = { model, ...placeOfWorkers(args), packageVersion, say: sayOfWorkers, stop };
+      const options = { model, ...place, packageVersion, say: sayOfWorkers, stop };
       await withInference(
         options,
         () => Promise.resolve(prepared),

@@ -8,6 +8,7 @@ import type { Command, Flag } from '../command.ts';
 import { localFields, localFlags, localWorkers } from '../localChoice.ts';
 import { changeConfig, configFlags, configInShort, readConfig } from '../options.ts';
 import { checkResumedConfig, findResumePoint } from '../resume.ts';
+import { readSecurity, securityFields, securityFlags } from '../security.ts';
 import { startRun } from '../startRun.ts';
 
 const runsFolder = 'runs';
@@ -46,6 +47,7 @@ const startFlags = {
     group: 'This command:',
     describe: 'Config fields, with commas between, that may differ from those of the run that goes on',
   },
+  ...securityFlags,
   ...localFlags,
   'loader-threads': {
     type: 'number',
@@ -75,6 +77,7 @@ const startSchema = z.object({
   'run-dir': z.string().optional(),
   resume: z.string().optional(),
   'allow-change': z.string().optional(),
+  ...securityFields,
   ...localFields,
   'loader-threads': z.int().min(1),
   trace: z.string().min(1).optional(),
@@ -105,6 +108,8 @@ export const start: Command = {
     const say = (line: string): void => {
       output.write(`${line}\n`);
     };
+    const bind = args.local === undefined ? bindAddress(args.bind, process.env, say) : (args.bind ?? 'tcp://127.0.0.1:0');
+    const curve = readSecurity(args, bind, say);
     const resume =
       args.resume === undefined ? undefined : await findResumePoint(args.resume, { runDir: args['run-dir'], runsFolder, say });
     if (args.resume === 'auto' && resume === undefined) say('no checkpoint to go on from: a new run');
@@ -113,10 +118,11 @@ export const start: Command = {
     say(`config: ${configInShort(config)}`);
     return startRun({
       config,
-      bind: args.local === undefined ? bindAddress(args.bind, process.env, say) : (args.bind ?? 'tcp://127.0.0.1:0'),
+      bind,
+      curve,
       runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
       resume,
-      localWorkers: localWorkers(args),
+      localWorkers: localWorkers(args, config.replicas),
       loaderThreads: args['loader-threads'],
       trace:
         args.trace === undefined && args.profile === undefined
