@@ -189,10 +189,7 @@ describe.each(plainPorts)('%s', (_, open) => {
       // Nearly good: what a worker says, with something in the place of one of its fields.
       fc
         .tuple(fc.constantFrom(...Object.keys(hello), 'version', 'run', 'generation', 'payload'), fc.anything())
-        .map(
-          ([field, value]) =>
-            encodeMessage({ run: '', generation: 0, ...hello, type: 'credit', [field]: asJson(value) })[0]!,
-        ),
+        .map(([field, value]) => encodeMessage({ run: '', generation: 0, ...hello, type: 'credit', [field]: asJson(value) })[0]!),
     );
     await fc.assert(
       fc.asyncProperty(header, fc.array(fc.uint8Array({ maxLength: 50 }), { maxLength: 20 }), async (head, rest) => {
