@@ -61,7 +61,7 @@ function parseArguments() {
         type: 'string',
         requiresArg: true,
         describe:
-          'Where tower 0 listens for tower 1, and on whose host for another replica, such as tcp://10.0.0.5:0 [default: where the route to the coordinator begins]',
+          'Where tower 0 listens for tower 1, and on whose host for another replica, such as tcp://10.0.0.5:0; or where tower 1 reaches it [default: where the route to the coordinator begins]',
       },
       key: { type: 'string', requiresArg: true, describe: "File with this worker's secret key", implies: 'coordinator-key' },
       'coordinator-key': {

@@ -2,13 +2,14 @@
 // Invariant: whatever ends it, nothing of it is left: the links are closed, its tensors are freed, and the next one begins as the first did.
 
 import { performance } from 'node:perf_hooks';
-import { PeerLostError } from '../spec/errors.ts';
+import { PeerLostError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { defaultMicroBatch } from '../spec/counts.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import { readFloatsPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
+import { ZeromqExchange } from '../protocol/zeromqExchange.ts';
 import { keyedMasks } from '../tower/dropout.ts';
 import { chooseKernels } from '../tower/kernels.ts';
 import { Parameters } from '../tower/parameters.ts';
@@ -24,7 +25,9 @@ import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
 export type Assignment = Received<'assign'>['header'];
 
-export type GenerationOptions = LinkOptions;
+export interface GenerationOptions extends LinkOptions {
+  readonly log: (line: string) => void;
+}
 
 /** Batches that the coordinator may send ahead. */
 const batchCredit = 2;
@@ -65,6 +68,10 @@ export async function serveGeneration(
         channelOrder: config.channelOrder,
       },
     });
+  } catch (error) {
+    const isLoss = exitCodeOf(error) === exitCodes.peerLost && inbox.end === undefined;
+    if (isLoss) options.log(`the last messages:\n${recentHeaders(socket, links).join('\n')}`);
+    throw error;
   } finally {
     closeLinks(links);
     for (const { tower, parameters } of seats) {
@@ -72,6 +79,15 @@ export async function serveGeneration(
       parameters.close();
     }
   }
+}
+
+/** Of both links, for a post-mortem. */
+function recentHeaders(socket: WorkerSocket, links: ReadonlyMap<TowerIndex, TowerLinks>): string[] {
+  const exchanges = [...links.values()].map(({ exchange }) => exchange).filter((exchange) => exchange instanceof ZeromqExchange);
+  return [
+    ...socket.recentHeaders().map((line) => `  coordinator: ${line}`),
+    ...exchanges.flatMap((exchange) => exchange.recentHeaders().map((line) => `  other tower: ${line}`)),
+  ];
 }
 
 /** Batch after batch. */

@@ -29,7 +29,7 @@ export interface LinkOptions {
   /** The coordinator's: a link listens where the route to it begins, unless it is told otherwise. */
   readonly address: string;
   readonly joinTimeoutMs: number;
-  /** Where tower 0 listens for tower 1, and on whose host for the next replica; chosen by the coordinator otherwise. */
+  /** Where tower 0 listens for tower 1 and tower 1 reaches it, and on whose host for the next replica; chosen by the coordinator otherwise. */
   readonly peerAddress?: string;
   /** May listen beyond this machine although nothing is encrypted. */
   readonly insecure: boolean;
@@ -67,7 +67,8 @@ export async function joinLinks(
       const end = links.find((each) => keyOf(each) === keyOf({ ...header, role: 'connect' }));
       if (end === undefined)
         throw new PeerLostError(`the coordinator sent an address for tower ${String(header.tower)}, which is not held here`);
-      opened.set(keyOf(end), await ZeromqExchange.connect({ ...optionsOf(end), address: header.address }));
+      const address = end.neighbour === 'tower' ? (peerAddress ?? header.address) : header.address;
+      opened.set(keyOf(end), await ZeromqExchange.connect({ ...optionsOf(end), address }));
     }
     await Promise.all([...opened.values()].map(({ ready }) => ready));
   } catch (error) {

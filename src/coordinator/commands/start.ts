@@ -123,6 +123,7 @@ export const start: Command = {
       runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
       resume,
       localWorkers: localWorkers(args, config.replicas),
+      mayBeginAnew: args.resume === 'auto' && resume === undefined,
       loaderThreads: args['loader-threads'],
       trace:
         args.trace === undefined && args.profile === undefined
