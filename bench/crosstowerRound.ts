@@ -64,7 +64,7 @@ export interface CrosstowerOptions {
   readonly flags: readonly string[];
 }
 
-const coordinatorCommand = fileURLToPath(new URL('../src/coordinator/cli.js', import.meta.url));
+export const coordinatorCommand = fileURLToPath(new URL('../src/coordinator/cli.js', import.meta.url));
 const pollMs = 100;
 /** Steps that a run may do while nobody has looked yet. */
 const spareSteps = 20;
@@ -157,7 +157,8 @@ function countLines(path: string): number {
   return size === 0 ? 0 : readFileSync(path, 'utf8').split('\n').length - 1;
 }
 
-function readSteps(path: string): StepRecord[] {
+/** The steps that metrics.jsonl tells of. */
+export function readSteps(path: string): StepRecord[] {
   const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
   return lines.map((line) => recordSchema.parse(JSON.parse(line))).filter((record) => record.kind === 'step');
 }

@@ -2,7 +2,7 @@
 
 import { parseArgs } from 'node:util';
 import { UsageError } from '../src/spec/errors.ts';
-import { atLeast, benchNetworks } from './throughputOptions.ts';
+import { atLeast, parseNetwork } from './throughputOptions.ts';
 import type { BenchNetwork } from './throughputOptions.ts';
 
 export interface KernelOptions {
@@ -12,7 +12,7 @@ export interface KernelOptions {
   readonly json: boolean;
 }
 
-export const kernelsHelp = `node dist/bench/kernels.js [options]
+export const kernelsHelp = `npm run bench:kernels -- [options]
 
 Times what one tower computes in a step, kernel by kernel, in a worker's environment: milliseconds (median), GFLOP/s or GB/s, and the
 share of what binds it, measured in the same process: a large matrix product, or one pass over large memory (maps that fit
@@ -26,16 +26,15 @@ Options
   --help           this text
 
 Examples
-  node dist/bench/kernels.js
-  node dist/bench/kernels.js --batch 128 --json > kernels.json`;
+  npm run bench:kernels
+  npm run --silent bench:kernels -- --batch 128 --json > kernels.json`;
 
 /** Parses the arguments; 'help' when that is wanted; throws UsageError naming the flag that is wrong. */
 export function parseKernelOptions(argv: readonly string[]): KernelOptions | 'help' {
   const values = parse(argv);
   if (values.help === true) return 'help';
-  const { network: named = 'alexnet', batch = '32,64', threads = '1', json = false } = values;
-  const network = benchNetworks.find((name) => name === named);
-  if (network === undefined) throw new UsageError(`--network takes ${benchNetworks.join(' or ')}, not '${named}'`);
+  const { batch = '32,64', threads = '1', json = false } = values;
+  const network = parseNetwork(values.network);
   const batches = batch.split(',').map((text) => atLeast(1, 'batch', text));
   return { network, batches, threads: atLeast(1, 'threads', threads), json };
 }

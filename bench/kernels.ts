@@ -1,4 +1,4 @@
-// `node dist/bench/kernels.js`: a tower's kernels by layer, with their share of the machine's limit (kernelOptions.ts has the help).
+// `npm run bench:kernels`: a tower's kernels by layer, with their share of the machine's limit (kernelOptions.ts has the help).
 // The process that measures is this command again, in a worker's environment, which must be there before TensorFlow loads.
 
 import { CrosstowerError, exitCodes } from '../src/spec/errors.ts';

@@ -12,12 +12,14 @@ import { isRunning } from './processTree.ts';
 /** What bench/peers has a program and requirements for. */
 export const frameworks = ['tensorflow', 'pytorch'] as const;
 export type Framework = (typeof frameworks)[number];
+/** What is installed for Python: a framework, or PIL for pictures. */
+type Installed = Framework | 'pil';
 
 const keptCharacters = 3000;
 
 /** A Python program of bench/peers; this file runs compiled, two folders below the project. */
-export function peerScript(framework: Framework): string {
-  return peerFile(`alexnet_${framework}.py`);
+export function peerScript(peer: Installed): string {
+  return peerFile(peer === 'pil' ? 'pictures_pil.py' : `alexnet_${peer}.py`);
 }
 
 function peerFile(name: string): string {
@@ -27,7 +29,7 @@ function peerFile(name: string): string {
 /** The path of a Python that has the framework; installs it where it is missing. Throws CrosstowerError with pip's last words. */
 export async function peerPython(
   keeper: ProcessKeeper,
-  framework: Framework,
+  framework: Installed,
   { cacheFolder, say }: { cacheFolder: string; say: (line: string) => void },
 ): Promise<string> {
   const requirements = peerFile(`requirements-${framework}.txt`);
@@ -48,7 +50,7 @@ export async function peerPython(
     keeper,
     join(partial, 'bin', 'python'),
     pip,
-    `\`npm run bench\` without --peer ${framework} measures crosstower alone`,
+    framework === 'pil' ? 'it takes Pillow and numpy' : `\`npm run bench\` without --peer ${framework} measures crosstower alone`,
   );
   writeFileSync(stampOf(partial), wanted);
   if (!isReady()) {

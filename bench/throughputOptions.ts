@@ -63,8 +63,7 @@ export function parseThroughputOptions(argv: readonly string[]): ThroughputOptio
   const own = end === -1 ? argv : argv.slice(0, end);
   const { values } = parseOwn(own);
   if (values.help === true) return 'help';
-  const network = benchNetworks.find((name) => name === (values.network ?? 'alexnet'));
-  if (network === undefined) throw new UsageError(`--network takes ${benchNetworks.join(' or ')}, not '${values.network ?? ''}'`);
+  const network = parseNetwork(values.network);
   return {
     network,
     batch: atLeast(1, 'batch', values.batch ?? '128'),
@@ -77,6 +76,13 @@ export function parseThroughputOptions(argv: readonly string[]): ThroughputOptio
     compare: values.compare,
     flags: end === -1 ? [] : argv.slice(end + 1),
   };
+}
+
+/** Reads --network; throws UsageError for one that is not measured. */
+export function parseNetwork(text = 'alexnet'): BenchNetwork {
+  const network = benchNetworks.find((name) => name === text);
+  if (network === undefined) throw new UsageError(`--network takes ${benchNetworks.join(' or ')}, not '${text}'`);
+  return network;
 }
 
 function parseOwn(args: readonly string[]) {

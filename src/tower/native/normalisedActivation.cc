@@ -1,8 +1,9 @@
 // Two TensorFlow ops, one pass over memory each: bias, ReLU and local response normalisation (paper, sections 3.1 and 3.3), and the way back.
 //   a = max(z + b, 0), u = bias + alpha * (sum of a^2 over a map and two neighbours on each side), y = a * u^-0.75
 //   da = dy * u^-0.75 - 2 * 0.75 * alpha * a * (sum over the same neighbours of dy * a * u^-1.75), dz = da where a > 0, db = sum of dz
-// Maps are rows [R,C], R = N*H*W. A block of rows goes through scratch memory in which two zeros or more stand between rows, so that the
-// sum over neighbours needs no special case at the edges; blocks, because a load that straddles what was just stored waits for it.
+// Maps are rows [R,C], R = N*H*W, and a block of rows is one run of floats, so that a row may have any length without a rest that does not
+// fill a vector: the sum over neighbours takes them from the run, and masks what belongs to another row. Every step of it is a loop over the
+// block of its own, because a load that straddles what was just stored waits for it.
 // Invariant: the numbers depend neither on the number of threads nor on the instruction set: sums go by fixed parts of the rows, and
 // -ffp-contract=off keeps multiplications and additions apart.
 
@@ -10,8 +11,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
-#include <new>
 #include <thread>
 #include <vector>
 
@@ -27,32 +28,59 @@ namespace {
 
 constexpr int radius = 2;
 constexpr int blockFloats = 2048;  // Per scratch array; all of them stay in the first cache.
-constexpr int vectorFloats = 16;
 
 struct Rule {
   float bias = 0;
   float alpha = 0;
 };
 
-/** Rows of C floats, each followed by zeros, at least `radius` of them; before the first row there are some too. */
-class PaddedRows {
+/** A block of rows: how many, and for each of its places which neighbours are of the same row. */
+class Block {
  public:
-  PaddedRows(int rows, int channels)
-      : stride_((channels + radius + vectorFloats - 1) / vectorFloats * vectorFloats),
-        values_(new (std::align_val_t(64)) float[vectorFloats + static_cast<size_t>(rows) * stride_ + vectorFloats]()) {}
-  INLINE float* row(int index) { return values_.get() + vectorFloats + static_cast<size_t>(index) * stride_; }
+  explicit Block(int channels)
+      : channels(channels),
+        rows(std::max(1, blockFloats / channels)),
+        floats_(rows * channels),
+        masks_(4 * static_cast<size_t>(floats_)) {
+    for (int i = 0; i < floats_; i++) {
+      const int c = i % channels;
+      const bool isThere[] = {c >= 2, c >= 1, c + 1 < channels, c + 2 < channels};
+      for (int k = 0; k < 4; k++) masks_[static_cast<size_t>(k) * floats_ + i] = isThere[k] ? -1 : 0;
+    }
+  }
+  /** Memory for one value at each place, with zeros around it. */
+  std::vector<float> scratch() const { return std::vector<float>(around + floats_ + around); }
+  const int32_t* mask(int neighbour) const { return masks_.data() + static_cast<size_t>(neighbour) * floats_; }
+  static constexpr int around = 16;
+  const int channels;
+  const int rows;
 
  private:
-  struct Free {
-    void operator()(float* values) const { ::operator delete[](values, std::align_val_t(64)); }
-  };
-  int stride_;
-  std::unique_ptr<float[], Free> values_;
+  const int floats_;
+  std::vector<int32_t> masks_;
 };
 
-INLINE float overNeighbours(const float* at) {
+INLINE float masked(float value, int32_t mask) {
+  int32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits &= mask;
+  std::memcpy(&value, &bits, sizeof bits);
+  return value;
+}
+
+/** Sums over each place's neighbours in its row; `values` has zeros around it. */
+FOR_EACH_INSTRUCTION_SET
+void sumOverNeighbours(const Block& block, const float* __restrict values, float* __restrict sums, int floats) {
   static_assert(radius == 2);
-  return ((at[-2] + at[2]) + (at[-1] + at[1])) + at[0];
+  const int32_t* __restrict before2 = block.mask(0);
+  const int32_t* __restrict before1 = block.mask(1);
+  const int32_t* __restrict after1 = block.mask(2);
+  const int32_t* __restrict after2 = block.mask(3);
+  for (int i = 0; i < floats; i++) {
+    const float far = masked(values[i - 2], before2[i]) + masked(values[i + 2], after2[i]);
+    const float near = masked(values[i - 1], before1[i]) + masked(values[i + 1], after1[i]);
+    sums[i] = (far + near) + values[i];
+  }
 }
 
 struct Powers {
@@ -66,39 +94,32 @@ INLINE Powers powersOf(float u) {
   return {inverse, root * std::sqrt(root)};
 }
 
-int rowsInBlock(int channels) { return std::max(1, blockFloats / channels); }
-
 struct Forward {
   const float *z, *b;
   float *a, *y;
 };
 
 FOR_EACH_INSTRUCTION_SET
-void forward(Rule rule, Forward t, long firstRow, long endRow, int channels) {
-  const int blockRows = rowsInBlock(channels);
-  PaddedRows squares(blockRows, channels);
-  for (long start = firstRow; start < endRow; start += blockRows) {
-    const int rows = static_cast<int>(std::min<long>(blockRows, endRow - start));
-    for (int r = 0; r < rows; r++) {
-      const float* __restrict z = t.z + (start + r) * channels;
-      const float* __restrict b = t.b;
-      float* __restrict a = t.a + (start + r) * channels;
-      float* __restrict square = squares.row(r);
-      for (int c = 0; c < channels; c++) {
-        const float sum = z[c] + b[c];
-        const float active = sum < 0 ? 0 : sum;  // So written, it lets a NaN through.
-        a[c] = active;
-        square[c] = active * active;
-      }
+void forward(Rule rule, const Block& block, Forward t, long firstRow, long endRow) {
+  const int channels = block.channels;
+  std::vector<float> biases(block.rows * channels), squares = block.scratch(), sums = block.scratch();
+  for (int r = 0; r < block.rows; r++) std::copy_n(t.b, channels, biases.data() + r * channels);
+  const float* __restrict bias = biases.data();
+  float* __restrict square = squares.data() + Block::around;
+  float* __restrict sum = sums.data();
+  for (long start = firstRow; start < endRow; start += block.rows) {
+    const int floats = static_cast<int>(std::min<long>(block.rows, endRow - start)) * channels;
+    const float* __restrict z = t.z + start * channels;
+    float* __restrict a = t.a + start * channels;
+    float* __restrict y = t.y + start * channels;
+    for (int i = 0; i < floats; i++) {
+      const float biased = z[i] + bias[i];
+      const float active = biased < 0 ? 0 : biased;  // So written, it lets a NaN through.
+      a[i] = active;
+      square[i] = active * active;
     }
-    for (int r = 0; r < rows; r++) {
-      const float* __restrict a = t.a + (start + r) * channels;
-      const float* __restrict square = squares.row(r);
-      float* __restrict y = t.y + (start + r) * channels;
-      for (int c = 0; c < channels; c++) {
-        y[c] = a[c] * powersOf(rule.bias + rule.alpha * overNeighbours(square + c)).scale;
-      }
-    }
+    sumOverNeighbours(block, square, sum, floats);
+    for (int i = 0; i < floats; i++) y[i] = a[i] * powersOf(rule.bias + rule.alpha * sum[i]).scale;
   }
 }
 
@@ -109,47 +130,39 @@ struct Backward {
 
 /** Adds the rows' part of db to `db`. */
 FOR_EACH_INSTRUCTION_SET
-void backward(Rule rule, Backward t, long firstRow, long endRow, int channels, double* db) {
-  const int blockRows = rowsInBlock(channels);
-  PaddedRows squares(blockRows, channels);
-  PaddedRows products(blockRows, channels);  // dy * a * u^-1.75
-  PaddedRows scales(blockRows, channels);
-  std::vector<float> sums(channels);
+void backward(Rule rule, const Block& block, Backward t, long firstRow, long endRow, double* db) {
+  const int channels = block.channels;
+  std::vector<float> squares = block.scratch(), products = block.scratch();  // dy * a * u^-1.75
+  std::vector<float> scales(block.rows * channels), overNeighbours = block.scratch(), totals(channels);
   const float slope = 2 * 0.75f * rule.alpha;
-  for (long start = firstRow; start < endRow; start += blockRows) {
-    const int rows = static_cast<int>(std::min<long>(blockRows, endRow - start));
-    for (int r = 0; r < rows; r++) {
-      const float* __restrict a = t.a + (start + r) * channels;
-      float* __restrict square = squares.row(r);
-      for (int c = 0; c < channels; c++) square[c] = a[c] * a[c];
+  float* __restrict square = squares.data() + Block::around;
+  float* __restrict product = products.data() + Block::around;
+  float* __restrict scale = scales.data();
+  float* __restrict sum = overNeighbours.data();
+  float* __restrict total = totals.data();
+  for (long start = firstRow; start < endRow; start += block.rows) {
+    const int rows = static_cast<int>(std::min<long>(block.rows, endRow - start));
+    const int floats = rows * channels;
+    const float* __restrict a = t.a + start * channels;
+    const float* __restrict dy = t.dy + start * channels;
+    float* __restrict dz = t.dz + start * channels;
+    for (int i = 0; i < floats; i++) square[i] = a[i] * a[i];
+    sumOverNeighbours(block, square, sum, floats);
+    for (int i = 0; i < floats; i++) {
+      const Powers of = powersOf(rule.bias + rule.alpha * sum[i]);
+      scale[i] = dy[i] * of.scale;
+      product[i] = scale[i] * a[i] * of.inverse;
     }
-    for (int r = 0; r < rows; r++) {
-      const float* __restrict a = t.a + (start + r) * channels;
-      const float* __restrict dy = t.dy + (start + r) * channels;
-      const float* __restrict square = squares.row(r);
-      float* __restrict product = products.row(r);
-      float* __restrict scale = scales.row(r);
-      for (int c = 0; c < channels; c++) {
-        const Powers of = powersOf(rule.bias + rule.alpha * overNeighbours(square + c));
-        scale[c] = dy[c] * of.scale;
-        product[c] = scale[c] * a[c] * of.inverse;
-      }
+    sumOverNeighbours(block, product, sum, floats);
+    for (int i = 0; i < floats; i++) {
+      const float da = scale[i] - slope * a[i] * sum[i];
+      dz[i] = a[i] <= 0 ? 0 : da;
     }
-    float* __restrict sum = sums.data();
-    std::fill_n(sum, channels, 0.0f);
+    std::fill_n(total, channels, 0.0f);
     for (int r = 0; r < rows; r++) {
-      const float* __restrict a = t.a + (start + r) * channels;
-      const float* __restrict product = products.row(r);
-      const float* __restrict scale = scales.row(r);
-      float* __restrict dz = t.dz + (start + r) * channels;
-      for (int c = 0; c < channels; c++) {
-        const float da = scale[c] - slope * a[c] * overNeighbours(product + c);
-        const float d = a[c] <= 0 ? 0 : da;
-        dz[c] = d;
-        sum[c] += d;
-      }
+      for (int c = 0; c < channels; c++) total[c] += dz[r * channels + c];
     }
-    for (int c = 0; c < channels; c++) db[c] += sum[c];
+    for (int c = 0; c < channels; c++) db[c] += total[c];
   }
 }
 
@@ -241,9 +254,9 @@ void computeForward(void* rule, TF_OpKernelContext* context) {
   if (!call.isGood()) return;
   const Tensor a = call.output(0, shape), y = call.output(1, shape);
   if (!call.isGood()) return;
-  const int channels = static_cast<int>(shape[3]);
-  forEachPart(shape[0] * shape[1] * shape[2], channels, [&](int, long firstRow, long endRow) {
-    forward(*static_cast<Rule*>(rule), {floatsOf(z), floatsOf(b), floatsOf(a), floatsOf(y)}, firstRow, endRow, channels);
+  const Block block(static_cast<int>(shape[3]));
+  forEachPart(shape[0] * shape[1] * shape[2], block.channels, [&](int, long firstRow, long endRow) {
+    forward(*static_cast<Rule*>(rule), block, {floatsOf(z), floatsOf(b), floatsOf(a), floatsOf(y)}, firstRow, endRow);
   });
 }
 
@@ -257,11 +270,12 @@ void computeBackward(void* rule, TF_OpKernelContext* context) {
   if (!call.isGood()) return;
   const Tensor dz = call.output(0, shape), db = call.output(1, {shape[3]});
   if (!call.isGood()) return;
-  const int channels = static_cast<int>(shape[3]);
+  const Block block(static_cast<int>(shape[3]));
+  const int channels = block.channels;
   std::vector<double> parts(static_cast<size_t>(mostParts) * channels);
   forEachPart(shape[0] * shape[1] * shape[2], channels, [&](int part, long firstRow, long endRow) {
     double* sums = parts.data() + static_cast<size_t>(part) * channels;
-    backward(*static_cast<Rule*>(rule), {floatsOf(dy), floatsOf(a), floatsOf(dz)}, firstRow, endRow, channels, sums);
+    backward(*static_cast<Rule*>(rule), block, {floatsOf(dy), floatsOf(a), floatsOf(dz)}, firstRow, endRow, sums);
   });
   for (int c = 0; c < channels; c++) {
     double sum = 0;
