@@ -78,6 +78,11 @@ export class WorkerGroup {
     return this.#socket.generation;
   }
 
+  /** The last 64 headers, for a post-mortem. */
+  recentHeaders(): string[] {
+    return this.#socket.recentHeaders();
+  }
+
   /** The towers that nobody holds. */
   missingTowers(): TowerIndex[] {
     return towers.filter((tower) => !this.#members.some((member) => member.towers.includes(tower)));

@@ -3,6 +3,7 @@
 // Pictures go through the convolutions in parts of `microBatch`, so that feature maps stay in cache; the dense layers see the whole batch.
 
 import type { Exchange, SwapTag } from '../spec/exchange.ts';
+import { failpoint } from '../spec/failpoint.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { gradientsWanted } from '../spec/trainedLayers.ts';
@@ -141,6 +142,7 @@ export class Tower {
         const { y, saved } = await conv.forward(x, (site) => this.#send({ ...tag, site, microBatch }));
         saves.push(saved);
         x = y;
+        failpoint(`forward.${conv.plan.spec.name}`, pass.step);
       }
       convs.push(saves);
       parts.push(x);
@@ -175,6 +177,7 @@ export class Tower {
       let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
         const saved = savedAt(saves, i);
+        failpoint(`backward.${conv.plan.spec.name}`, tape.step);
         if (dy === undefined) conv.release(saved);
         else dy = await conv.backward(dy, saved, (site) => this.#send({ ...tag, site, microBatch }), take);
       }

@@ -2,7 +2,7 @@
 // Invariant: whatever ends it, nothing of it is left: the link is closed, its tensors are freed, and the next one begins as the first did.
 
 import { performance } from 'node:perf_hooks';
-import { PeerLostError } from '../spec/errors.ts';
+import { PeerLostError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import type { Exchange } from '../spec/exchange.ts';
 import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
@@ -25,8 +25,9 @@ export type Assignment = Received<'assign'>['header'];
 
 export interface GenerationOptions {
   readonly joinTimeoutMs: number;
-  /** Where tower 0 listens for tower 1; chosen by the coordinator otherwise. */
+  /** Where tower 0 listens for tower 1, and where tower 1 reaches it; said by the coordinator otherwise. */
   readonly peerAddress?: string;
+  readonly log: (line: string) => void;
 }
 
 /** Batches that the coordinator may send ahead. */
@@ -66,6 +67,10 @@ export async function serveGeneration(
         channelOrder: config.channelOrder,
       },
     });
+  } catch (error) {
+    const isLoss = exitCodeOf(error) === exitCodes.peerLost && inbox.end === undefined;
+    if (isLoss) options.log(`the last messages:\n${recentHeaders(socket, exchanges).join('\n')}`);
+    throw error;
   } finally {
     exchanges.forEach((exchange) => {
       exchange.close();
@@ -75,6 +80,15 @@ export async function serveGeneration(
       parameters.close();
     }
   }
+}
+
+/** Of both links, for a post-mortem. */
+function recentHeaders(socket: WorkerSocket, exchanges: ReadonlyMap<TowerIndex, Exchange>): string[] {
+  const links = [...exchanges.values()].filter((exchange) => exchange instanceof ZeromqExchange);
+  return [
+    ...socket.recentHeaders().map((line) => `  coordinator: ${line}`),
+    ...links.flatMap((link) => link.recentHeaders().map((line) => `  other tower: ${line}`)),
+  ];
 }
 
 /** Batch after batch. */
@@ -126,7 +140,7 @@ async function joinPeer(
     return new Map([[0, exchange]]);
   }
   const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: "tower 0's address" });
-  const exchange = await ZeromqExchange.connect({ ...common, address: header.address });
+  const exchange = await ZeromqExchange.connect({ ...common, address: peerAddress ?? header.address });
   await exchange.ready;
   return new Map([[1, exchange]]);
 }
