@@ -84,8 +84,9 @@ export async function joinLinks(
       const [next, previous] = [find('listen', 'replica'), find('connect', 'replica')];
       const gradientSum =
         next === undefined || previous === undefined ? undefined : new RingSum({ replica, replicas, next, previous });
-      const others = [...opened].filter(([key]) => key.includes(` ${String(tower)} `));
-      const recentHeaders = () => others.flatMap(([key, link]) => link.recentHeaders().map((line) => `${key}: ${line}`));
+      const others = links.filter((end) => end.tower === tower);
+      const recentHeaders = (): string[] =>
+        others.flatMap((end) => (opened.get(keyOf(end))?.recentHeaders() ?? []).map((line) => `${neighbourName(end)}: ${line}`));
       return [tower, { exchange, gradientSum, recentHeaders }];
     }),
   );
@@ -101,6 +102,11 @@ export function closeLinks(links: ReadonlyMap<TowerIndex, TowerLinks>): void {
 
 function keyOf({ role, tower, neighbour }: Pick<LinkEnd, 'role' | 'tower' | 'neighbour'>): string {
   return `${role} ${String(tower)} ${neighbour}`;
+}
+
+function neighbourName({ role, neighbour }: LinkEnd): string {
+  if (neighbour === 'tower') return 'other tower';
+  return role === 'listen' ? 'next replica' : 'replica before';
 }
 
 /** What messages call the two ends, the one that listens first. */
