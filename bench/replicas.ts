@@ -1,4 +1,4 @@
-// `node dist/bench/replicas.js`: steps of 1, 2 and 3 pairs of towers over the same batch on this machine, beside what `coordinator plan`'s model
+// `npm run bench:replicas`: steps of 1, 2 and 3 pairs of towers over the same batch on this machine, beside what `coordinator plan`'s model
 // makes of them (docs/replicas.md). All pairs share the machine's cores, so that more of them cannot be faster: what is tested is the model.
 // Two models are shown: the plan's, whose efficiency is taken from one pair on the whole batch, and one that takes the time of one pair on a
 // shard as measured, and lets the pairs take turns on the cores.

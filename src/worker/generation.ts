@@ -9,7 +9,6 @@ import { defaultMicroBatch } from '../spec/counts.ts';
 import { networkFor, planNetwork } from '../spec/network.ts';
 import { readFloatsPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
-import { ZeromqExchange } from '../protocol/zeromqExchange.ts';
 import { keyedMasks } from '../tower/dropout.ts';
 import { chooseKernels } from '../tower/kernels.ts';
 import { Parameters } from '../tower/parameters.ts';
@@ -81,12 +80,11 @@ export async function serveGeneration(
   }
 }
 
-/** Of both links, for a post-mortem. */
+/** The last messages on every link of this worker. */
 function recentHeaders(socket: WorkerSocket, links: ReadonlyMap<TowerIndex, TowerLinks>): string[] {
-  const exchanges = [...links.values()].map(({ exchange }) => exchange).filter((exchange) => exchange instanceof ZeromqExchange);
   return [
     ...socket.recentHeaders().map((line) => `  coordinator: ${line}`),
-    ...exchanges.flatMap((exchange) => exchange.recentHeaders().map((line) => `  other tower: ${line}`)),
+    ...[...links.values()].flatMap((tower) => tower.recentHeaders().map((line) => `  ${line}`)),
   ];
 }
 

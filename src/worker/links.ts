@@ -23,13 +23,18 @@ export interface TowerLinks {
   readonly exchange: Exchange;
   /** None where there is one replica. */
   readonly gradientSum: GradientSum | undefined;
+  /** The last headers on each link to another process, for a post-mortem. */
+  recentHeaders(): string[];
 }
 
 export interface LinkOptions {
   /** The coordinator's: a link listens where the route to it begins, unless it is told otherwise. */
   readonly address: string;
   readonly joinTimeoutMs: number;
-  /** Where tower 0 listens for tower 1 and tower 1 reaches it, and on whose host for the next replica; chosen by the coordinator otherwise. */
+  /**
+   * Where tower 0 listens for tower 1, and on whose host for the next replica, and where tower 1 reaches it; said by the coordinator
+   * otherwise.
+   */
   readonly peerAddress?: string;
   /** May listen beyond this machine although nothing is encrypted. */
   readonly insecure: boolean;
@@ -48,6 +53,7 @@ export async function joinLinks(
   const { replicas } = config;
   const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
   const opened = new Map<string, ZeromqExchange>();
+  const isSecond = links.some(({ role, neighbour }) => role === 'connect' && neighbour === 'tower');
   const optionsOf = (end: LinkEnd) => {
     const ends = endNames(end, replica, replicas);
     return { ...limits, run, generation, joinTimeoutMs, token: end.token, curve: end.curve, ends };
@@ -56,7 +62,7 @@ export async function joinLinks(
     for (const end of links) {
       if (end.role !== 'listen') continue;
       const { tower, neighbour } = end;
-      const address = await reachableAddress(addressFor(end, peerAddress), coordinator);
+      const address = await reachableAddress(isSecond ? end.address : addressFor(end, peerAddress), coordinator);
       if (end.curve === undefined) checkExposure(address, { listens: true, insecure });
       const exchange = await ZeromqExchange.bind({ ...optionsOf(end), address });
       opened.set(keyOf(end), exchange);
@@ -65,9 +71,9 @@ export async function joinLinks(
     for (const _ of links.filter(({ role }) => role === 'connect')) {
       const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: 'the address of another worker' });
       const end = links.find((each) => keyOf(each) === keyOf({ ...header, role: 'connect' }));
+      const address = header.neighbour === 'tower' ? (peerAddress ?? header.address) : header.address;
       if (end === undefined)
         throw new PeerLostError(`the coordinator sent an address for tower ${String(header.tower)}, which is not held here`);
-      const address = end.neighbour === 'tower' ? (peerAddress ?? header.address) : header.address;
       opened.set(keyOf(end), await ZeromqExchange.connect({ ...optionsOf(end), address }));
     }
     await Promise.all([...opened.values()].map(({ ready }) => ready));
@@ -85,7 +91,10 @@ export async function joinLinks(
       const [next, previous] = [find('listen', 'replica'), find('connect', 'replica')];
       const gradientSum =
         next === undefined || previous === undefined ? undefined : new RingSum({ replica, replicas, next, previous });
-      return [tower, { exchange, gradientSum }];
+      const others = links.filter((end) => end.tower === tower);
+      const recentHeaders = (): string[] =>
+        others.flatMap((end) => (opened.get(keyOf(end))?.recentHeaders() ?? []).map((line) => `${neighbourName(end)}: ${line}`));
+      return [tower, { exchange, gradientSum, recentHeaders }];
     }),
   );
 }
@@ -100,6 +109,11 @@ export function closeLinks(links: ReadonlyMap<TowerIndex, TowerLinks>): void {
 
 function keyOf({ role, tower, neighbour }: Pick<LinkEnd, 'role' | 'tower' | 'neighbour'>): string {
   return `${role} ${String(tower)} ${neighbour}`;
+}
+
+function neighbourName({ role, neighbour }: LinkEnd): string {
+  if (neighbour === 'tower') return 'other tower';
+  return role === 'listen' ? 'next replica' : 'replica before';
 }
 
 /** What messages call the two ends, the one that listens first. */

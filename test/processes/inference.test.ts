@@ -165,7 +165,7 @@ describe('predict', () => {
     await command.said(/green\n/);
     await stage.signalRealWorker('both', 'SIGKILL');
     await done(command, 3);
-    const [, logs] = /(\S*crosstower-logs-[^/\s)]+)/.exec(command.lastLine)!;
+    const [, logs] = /([^\s(]*crosstower-logs-[^/\s)]+)/.exec(command.lastLine)!;
     expect(existsSync(logs!)).toBe(true);
     rmSync(logs!, { recursive: true });
   });

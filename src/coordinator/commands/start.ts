@@ -122,6 +122,7 @@ export const start: Command = {
       curve,
       runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
       resume,
+      mayBeginAnew: args.resume === 'auto' && resume === undefined,
       localWorkers: localWorkers(args, config.replicas),
       mayBeginAnew: args.resume === 'auto' && resume === undefined,
       loaderThreads: args['loader-threads'],
