@@ -124,7 +124,6 @@ export const start: Command = {
       resume,
       mayBeginAnew: args.resume === 'auto' && resume === undefined,
       localWorkers: localWorkers(args, config.replicas),
-      mayBeginAnew: args.resume === 'auto' && resume === undefined,
       loaderThreads: args['loader-threads'],
       trace:
         args.trace === undefined && args.profile === undefined
