@@ -1,6 +1,7 @@
 // Faults at random, from a seed, for as long as one likes (`npm run soak`): runs of a small network, three commands and two proxies, each
 // command started again by a keeper when it ends. The oracle: every run ends as the first one, which was left alone, to the bit; none hangs.
 
+import { writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { randomKey, randomUniform } from '../../src/spec/random.ts';
@@ -11,9 +12,9 @@ import type { Command, Flags } from '../processes/stage.ts';
 const minutes = Number(process.env['CROSSTOWER_SOAK_MINUTES'] ?? 1);
 const seed = Number(process.env['CROSSTOWER_SOAK_SEED'] ?? 1);
 
-/** About half a minute without faults, and a few commits between two of them. */
+/** About ten seconds without faults, a minute or two with them, and a few commits between two of them. */
 const flags: Flags = {
-  steps: 600,
+  steps: 300,
   'checkpoint-every': 60,
   'commit-every': 20,
   'max-restarts': 50,
@@ -152,12 +153,13 @@ test(`soak of ${minutes} minutes, seed ${seed}`, { timeout: 60_000 * minutes + 2
       ended.catch(() => undefined);
       // The first run is left alone.
       while (runNumber > 0 && !run.isOver) {
-        await Promise.race([ended, sleep(1000 + 5000 * random())]);
+        await Promise.race([ended, sleep(3000 + 5000 * random())]);
         // A fault now would hit a run that is over, or one that has just been started again and has no worker yet.
         if (stage.processes().filter(({ isRealWorker }) => isRealWorker).length < 2) continue;
         const [name, strike] = Object.entries(faults)[Math.floor(random() * Object.keys(faults).length)]!;
         injected.set(name, (injected.get(name) ?? 0) + 1);
         total.faults++;
+        writeSync(1, `  run ${runNumber}, step ${stage.steps().length}: ${name}\n`);
         const before = { steps: stage.steps().length, said: run.coordinators.map(({ output }) => output).join('') };
         await strike(run);
         await Promise.race([ended, sleep(1000)]);
