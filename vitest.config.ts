@@ -1,8 +1,9 @@
-// Two projects. `fast` runs the sources themselves: units, properties, contracts, golden numbers; seconds. `processes` starts
+// `soak` (`npm run soak`) is there only when it is asked for. Beside it, two projects. `fast` runs the sources themselves: units, properties, contracts, golden numbers; seconds. `processes` starts
 // the real commands out of dist/ and compares whole runs; minutes. `npm test` runs both, `npm run check` the fast one.
 import { defineConfig } from 'vitest/config';
 
 const slow = ['test/processes/**/*.test.ts', 'test/equivalence/**/*.test.ts'];
+const soak = 'test/soak/**/*.test.ts';
 
 export default defineConfig({
   test: {
@@ -14,7 +15,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/**/*.test.{ts,mjs}'],
-          exclude: slow,
+          exclude: [...slow, soak],
           testTimeout: 20_000,
           maxWorkers: 2, // Each fork that loads TensorFlow takes half a gigabyte and a core.
           sequence: { groupOrder: 0 },
@@ -31,6 +32,9 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
         },
       },
+      ...(process.env['CROSSTOWER_SOAK_MINUTES'] === undefined
+        ? []
+        : [{ extends: true as const, test: { name: 'soak', include: [soak], sequence: { groupOrder: 2 } } }]),
     ],
   },
 });

@@ -9,6 +9,7 @@ import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { runConfigSchema } from '../spec/config.ts';
 import { CrosstowerError, StorageError } from '../spec/errors.ts';
+import { failpoint } from '../spec/failpoint.ts';
 import { mergedShapes, sizeOf } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { writeSafetensors } from '../formats/safetensors.ts';
@@ -77,11 +78,15 @@ export async function writeCheckpoint(
     const metadata = { network: plan.spec.name, step: String(facts.step), classes: JSON.stringify(facts.classes) };
     const shapes = [...mergedShapes(plan)].map(([name, shape]) => ({ name, shape }));
     const write = (of: keyof typeof fileNames) => writeSafetensors(join(temporary, fileNames[of]), shapes, tensors[of], metadata);
+    failpoint('checkpoint.write', facts.step);
     const files = { [fileNames.weights]: await write('weights'), [fileNames.momentum]: await write('momentum') };
+    failpoint('checkpoint.manifest', facts.step);
     const manifest = manifestSchema.parse({ format: 'crosstower-checkpoint', version: 1, ...facts, files });
     await writeFile(join(temporary, manifestName), `${JSON.stringify(manifest, undefined, 2)}\n`, { flush: true });
+    failpoint('checkpoint.fsync', facts.step);
     await syncFolder(temporary);
     await setAside(folder);
+    failpoint('checkpoint.rename', facts.step);
     await rename(temporary, folder);
     await syncFolder(dirname(folder));
   } catch (error) {

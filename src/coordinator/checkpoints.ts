@@ -4,6 +4,7 @@
 import { readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PeerLostError, StorageError } from '../spec/errors.ts';
+import { failpoint } from '../spec/failpoint.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { checkpointName, readCheckpoint, readManifest, stepOfName, writeCheckpoint } from './checkpoint.ts';
 import type { Manifest, ManifestFacts } from './checkpoint.ts';
@@ -93,7 +94,9 @@ export class Checkpoints {
       await writeCheckpoint(path, { plan, tensors, facts });
       this.#lastStep = facts.step;
       [this.#failures, this.#failure] = [0, undefined];
+      failpoint('checkpoint.pointer', facts.step);
       await this.#point('last', facts.step);
+      failpoint('checkpoint.prune', facts.step);
       await this.#prune(facts.run);
     } catch (error) {
       if (error instanceof PeerLostError) throw error;

@@ -32,6 +32,7 @@ export async function trainThroughLosses(firstStart: RunStart, options: Generati
       await gatherUnlessStopped(group, stop, `stopped ${when}: ${saved}`).finally(() => start.close());
       return await train({ ...options, from: start.from, facts: { ...options.facts, generation: group.generation } });
     } catch (error) {
+      if (exitCodeOf(error) === exitCodes.peerLost) folder.log(`the last messages:\n${group.recentHeaders().join('\n')}`);
       if (!isRecoverable(error)) throw error;
       await group.endGeneration(error);
       await commits.abandon();

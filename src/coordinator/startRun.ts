@@ -36,6 +36,8 @@ export interface StartOptions {
   readonly runDir: string;
   /** The checkpoint that the run goes on from; none for a new run. */
   readonly resume: ResumePoint | undefined;
+  /** A run in this folder that never came to a checkpoint may be begun anew. */
+  readonly mayBeginAnew: boolean;
   /** Workers to start on this machine; none when they are started elsewhere. */
   readonly localWorkers: readonly LocalChoice[];
   readonly loaderThreads: number;
@@ -53,7 +55,7 @@ export async function startRun(options: StartOptions): Promise<ExitCode> {
   const progress = new Progress({ output, now });
   const folder = new RunFolder(runDir, {
     config,
-    ...(options.resume?.inPlace === true ? { resumeAtBytes: options.resume.manifest.metricsBytes } : {}),
+    resumeAtBytes: options.resume?.inPlace === true ? options.resume.manifest.metricsBytes : options.mayBeginAnew ? 0 : undefined,
     say: (line) => {
       progress.say(line);
     },

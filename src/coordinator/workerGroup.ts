@@ -87,6 +87,11 @@ export class WorkerGroup {
     return this.#socket.generation;
   }
 
+  /** The last 64 headers, for a post-mortem. */
+  recentHeaders(): string[] {
+    return this.#socket.recentHeaders();
+  }
+
   /** Whether nobody holds this seat. */
   isMissing(seat: Seat): boolean {
     return this.#holders([seat]).length === 0;

@@ -3,6 +3,7 @@
 // (a variable with a reader would be copied before it is written).
 
 import type { RunConfig } from '../spec/config.ts';
+import { failpoint } from '../spec/failpoint.ts';
 import { initialDraw } from '../spec/initialisation.ts';
 import { randomKey } from '../spec/random.ts';
 import { sizeOf } from '../spec/layout.ts';
@@ -76,6 +77,7 @@ export class Parameters {
       const { block, weight, velocity } = this.#variable(name);
       applyUpdate({ weight, velocity, gradient }, rates(block));
       gradient.dispose();
+      failpoint(`update.${name}`);
     }
     gradients.clear();
   }

@@ -3,6 +3,7 @@
 // Pictures go through the convolutions in parts of `microBatch`, so that feature maps stay in cache; the dense layers see the whole batch.
 
 import type { Exchange, SwapTag } from '../spec/exchange.ts';
+import { failpoint } from '../spec/failpoint.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import type { GradientSum } from '../spec/gradientSum.ts';
@@ -163,6 +164,7 @@ export class Tower {
         );
         saves.push(saved);
         x = y;
+        failpoint(`forward.${conv.plan.spec.name}`, pass.step);
       }
       convs.push(saves);
       parts.push(x);
@@ -213,6 +215,7 @@ export class Tower {
       let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
       for (const [i, conv] of [...this.#convs.entries()].reverse()) {
         const saved = savedAt(saves, i);
+        failpoint(`backward.${conv.plan.spec.name}`, tape.step);
         const d = dy;
         if (d === undefined) conv.release(saved);
         else {

@@ -54,7 +54,8 @@ function parseArguments() {
       'peer-address': {
         type: 'string',
         requiresArg: true,
-        describe: 'Where tower 0 listens for tower 1, and on whose host for another replica, such as tcp://10.0.0.5:0',
+        describe:
+          'Where tower 0 listens for tower 1 (and on whose host for another replica), such as tcp://10.0.0.5:0; or where tower 1 reaches it, if not there',
       },
     })
     .example('$0 --gpu 0', 'a tower on GPU 0, coordinator on this machine')

@@ -2,7 +2,7 @@
 // Invariant: whatever ends it, nothing of it is left: the links are closed, its tensors are freed, and the next one begins as the first did.
 
 import { performance } from 'node:perf_hooks';
-import { PeerLostError } from '../spec/errors.ts';
+import { PeerLostError, exitCodeOf, exitCodes } from '../spec/errors.ts';
 import { sizeOf, towerParameters } from '../spec/layout.ts';
 import type { TowerIndex } from '../spec/layout.ts';
 import { defaultMicroBatch } from '../spec/counts.ts';
@@ -24,7 +24,9 @@ import type { PreparedBatch, StepContext, TowerSeat } from './trainingStep.ts';
 
 export type Assignment = Received<'assign'>['header'];
 
-export type GenerationOptions = LinkOptions;
+export interface GenerationOptions extends LinkOptions {
+  readonly log: (line: string) => void;
+}
 
 /** Batches that the coordinator may send ahead. */
 const batchCredit = 2;
@@ -65,6 +67,10 @@ export async function serveGeneration(
         channelOrder: config.channelOrder,
       },
     });
+  } catch (error) {
+    const isLoss = exitCodeOf(error) === exitCodes.peerLost && inbox.end === undefined;
+    if (isLoss) options.log(`the last messages:\n${recentHeaders(socket, links).join('\n')}`);
+    throw error;
   } finally {
     closeLinks(links);
     for (const { tower, parameters } of seats) {
@@ -72,6 +78,14 @@ export async function serveGeneration(
       parameters.close();
     }
   }
+}
+
+/** The last messages on every link of this worker. */
+function recentHeaders(socket: WorkerSocket, links: ReadonlyMap<TowerIndex, TowerLinks>): string[] {
+  return [
+    ...socket.recentHeaders().map((line) => `  coordinator: ${line}`),
+    ...[...links.values()].flatMap((tower) => tower.recentHeaders().map((line) => `  ${line}`)),
+  ];
 }
 
 /** Batch after batch. */

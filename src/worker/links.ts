@@ -21,11 +21,16 @@ export interface TowerLinks {
   readonly exchange: Exchange;
   /** None where there is one replica. */
   readonly gradientSum: GradientSum | undefined;
+  /** The last headers on each link to another process, for a post-mortem. */
+  recentHeaders(): string[];
 }
 
 export interface LinkOptions {
   readonly joinTimeoutMs: number;
-  /** Where tower 0 listens for tower 1, and on whose host for the next replica; chosen by the coordinator otherwise. */
+  /**
+   * Where tower 0 listens for tower 1, and on whose host for the next replica, and where tower 1 reaches it; said by the coordinator
+   * otherwise.
+   */
   readonly peerAddress?: string;
 }
 
@@ -42,6 +47,7 @@ export async function joinLinks(
   const { replicas } = config;
   const limits = { timeoutMs: 1000 * config.stepTimeout, signal: inbox.signal };
   const opened = new Map<string, ZeromqExchange>();
+  const isSecond = links.some(({ role, neighbour }) => role === 'connect' && neighbour === 'tower');
   const optionsOf = (end: LinkEnd) => {
     const ends = endNames(end, replica, replicas);
     return { ...limits, run, generation, joinTimeoutMs, token: end.token, ends };
@@ -50,7 +56,7 @@ export async function joinLinks(
     for (const end of links) {
       if (end.role !== 'listen') continue;
       const { tower, neighbour } = end;
-      const address = addressFor(end, peerAddress);
+      const address = isSecond ? end.address : addressFor(end, peerAddress);
       const exchange = await ZeromqExchange.bind({ ...optionsOf(end), address });
       opened.set(keyOf(end), exchange);
       socket.send({ type: 'link', step: 0, tower, neighbour, address: exchange.address });
@@ -58,9 +64,10 @@ export async function joinLinks(
     for (const _ of links.filter(({ role }) => role === 'connect')) {
       const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: 'the address of another worker' });
       const end = links.find((each) => keyOf(each) === keyOf({ ...header, role: 'connect' }));
+      const address = header.neighbour === 'tower' ? (peerAddress ?? header.address) : header.address;
       if (end === undefined)
         throw new PeerLostError(`the coordinator sent an address for tower ${String(header.tower)}, which is not held here`);
-      opened.set(keyOf(end), await ZeromqExchange.connect({ ...optionsOf(end), address: header.address }));
+      opened.set(keyOf(end), await ZeromqExchange.connect({ ...optionsOf(end), address }));
     }
     await Promise.all([...opened.values()].map(({ ready }) => ready));
   } catch (error) {
@@ -77,7 +84,10 @@ export async function joinLinks(
       const [next, previous] = [find('listen', 'replica'), find('connect', 'replica')];
       const gradientSum =
         next === undefined || previous === undefined ? undefined : new RingSum({ replica, replicas, next, previous });
-      return [tower, { exchange, gradientSum }];
+      const others = links.filter((end) => end.tower === tower);
+      const recentHeaders = (): string[] =>
+        others.flatMap((end) => (opened.get(keyOf(end))?.recentHeaders() ?? []).map((line) => `${neighbourName(end)}: ${line}`));
+      return [tower, { exchange, gradientSum, recentHeaders }];
     }),
   );
 }
@@ -92,6 +102,11 @@ export function closeLinks(links: ReadonlyMap<TowerIndex, TowerLinks>): void {
 
 function keyOf({ role, tower, neighbour }: Pick<LinkEnd, 'role' | 'tower' | 'neighbour'>): string {
   return `${role} ${String(tower)} ${neighbour}`;
+}
+
+function neighbourName({ role, neighbour }: LinkEnd): string {
+  if (neighbour === 'tower') return 'other tower';
+  return role === 'listen' ? 'next replica' : 'replica before';
 }
 
 /** What messages call the two ends, the one that listens first. */

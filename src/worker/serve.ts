@@ -21,7 +21,6 @@ export interface ServeOptions extends GenerationOptions {
   readonly packageVersion: string;
   /** Aborted by a signal to this process, with the signal's name as its reason. */
   readonly stop: AbortSignal;
-  readonly log: (line: string) => void;
 }
 
 /** Serves one run and gives the exit code it ended with. */

@@ -4,6 +4,7 @@
 
 import { performance } from 'node:perf_hooks';
 import type { RunConfig } from '../spec/config.ts';
+import { failpoint } from '../spec/failpoint.ts';
 import type { ParameterBlock } from '../spec/layout.ts';
 import { floatsPayload, readBatchPayload } from '../protocol/payloads.ts';
 import { splitFrames } from '../protocol/frames.ts';
@@ -100,6 +101,7 @@ export async function trainingStep(
     });
   seats.forEach(({ tower }, i) => {
     const { gradients } = at(results, i);
+    failpoint(`update.tower${String(tower.index)}`, step);
     if (decision.header.verdict === 'apply') tower.applyGradients(gradients, updateRates(config, decision.header));
     else dispose(...gradients.values());
   });

@@ -79,11 +79,15 @@ export class Stage {
   start(
     program: string,
     args: readonly string[],
-    { ownGroup = false, listens = false }: { ownGroup?: boolean; listens?: boolean } = {},
+    { ownGroup = false, listens = false, failpoints }: { ownGroup?: boolean; listens?: boolean; failpoints?: string } = {},
   ): Command {
     const child = spawn(program, args, {
       cwd: this.folder,
-      env: { ...process.env, [markVariable]: this.#mark },
+      env: {
+        ...process.env,
+        [markVariable]: this.#mark,
+        ...(failpoints === undefined ? {} : { CROSSTOWER_TEST: '1', CROSSTOWER_FAILPOINTS: failpoints }),
+      },
       stdio: [listens ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       detached: ownGroup,
     });
@@ -92,13 +96,14 @@ export class Stage {
     return command;
   }
 
-  /** Starts `coordinator start` for a short run that listens at a free port and writes into the folder `run`. */
-  coordinator(flags: Flags = {}): Command {
+  /**
+   * Starts `coordinator start` for a short run that listens at a free port and writes into the folder `run`; `failpoints` as in
+   * src/spec/failpoint.ts.
+   */
+  coordinator(flags: Flags = {}, failpoints?: string): Command {
     const isLocal = flags['local'] !== undefined;
-    return this.#node(this.scripts.coordinator, [
-      'start',
-      ...this.startArguments({ ...(isLocal ? {} : { bind: 'tcp://127.0.0.1:0' }), ...flags }),
-    ]);
+    const args = this.startArguments({ ...(isLocal ? {} : { bind: 'tcp://127.0.0.1:0' }), ...flags });
+    return this.#node(this.scripts.coordinator, ['start', ...args], failpoints);
   }
 
   /** What `coordinator start` gets for a short run. */
@@ -107,8 +112,8 @@ export class Stage {
   }
 
   /** Starts `worker --cpu --threads 1`. */
-  worker(flags: Flags = {}): Command {
-    return this.#node(this.scripts.worker, workerArguments(flags));
+  worker(flags: Flags = {}, failpoints?: string): Command {
+    return this.#node(this.scripts.worker, workerArguments(flags), failpoints);
   }
 
   /** The same commands, as a shell takes them. */
@@ -117,8 +122,8 @@ export class Stage {
     return [process.execPath, this.scripts[command], ...args].map((arg) => `'${arg}'`).join(' ');
   }
 
-  #node(script: string, args: readonly string[]): Command {
-    return this.start(process.execPath, [script, ...args]);
+  #node(script: string, args: readonly string[], failpoints?: string): Command {
+    return this.start(process.execPath, [script, ...args], failpoints === undefined ? {} : { failpoints });
   }
 
   /** Starts a coordinator and its two workers, three commands. */

@@ -117,6 +117,7 @@ export const start: Command = {
       bind: args.bind ?? (args.local === undefined ? defaultBind : 'tcp://127.0.0.1:0'),
       runDir: resume?.runDir ?? args['run-dir'] ?? defaultRunDir(),
       resume,
+      mayBeginAnew: args.resume === 'auto' && resume === undefined,
       localWorkers: localWorkers(args, config.replicas),
       loaderThreads: args['loader-threads'],
       trace:
