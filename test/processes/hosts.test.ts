@@ -3,7 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
-import { coordinatorKnows, isRoot, titled, works } from './programs.ts';
+import { isRoot, titled, works } from './programs.ts';
 import { Stage, test } from './stage.ts';
 import type { Command, Flags } from './stage.ts';
 
@@ -59,7 +59,7 @@ describe.skipIf(reason !== undefined)(titled('two hosts', reason), () => {
   }
 
   // Beyond the loopback interface keys are asked for, where there are any.
-  const insecure: Flags = coordinatorKnows('--insecure', 'start') ? { insecure: true } : {};
+  const insecure: Flags = { insecure: true };
   const workerFlags = ['--cpu', '--threads', '1', ...('insecure' in insecure ? ['--insecure'] : [])];
 
   test.for([

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { startSshServer, whyNoSshServer } from './sshServer.ts';
 import type { SshServer } from './sshServer.ts';
-import { coordinatorKnows, titled } from './programs.ts';
+import { titled } from './programs.ts';
 import { endless, Stage, test, until } from './stage.ts';
 import type { Command, Flags } from './stage.ts';
 
@@ -69,7 +69,7 @@ describe.skipIf(reason !== undefined)(titled('cluster-launch.sh ssh', reason), (
   });
 
   test('ends with the words of the worker that failed, and nothing is left on any host', async ({ stage }) => {
-    const launcher = launch(stage, { steps: endless, 'max-restarts': coordinatorKnows('max-restarts', 'start') ? 0 : undefined });
+    const launcher = launch(stage, { steps: endless, 'max-restarts': 0 });
     await stage.reached(3);
     await serverStage.signalRealWorker(1, 'SIGKILL');
     expect(await launcher.exit(soonMs)).toBe(3);
@@ -87,8 +87,7 @@ describe.skipIf(reason !== undefined)(titled('cluster-launch.sh ssh', reason), (
     await stage.expectEmpty(soonMs);
   });
 
-  test('with --keys, a worker has its key on its host for as long as it runs', async ({ stage, skip }) => {
-    if (!coordinatorKnows('keygen')) skip('`coordinator keygen` does not exist yet');
+  test('with --keys, a worker has its key on its host for as long as it runs', async ({ stage }) => {
     const keys = stage.path('keys');
     execFileSync(process.execPath, [stage.scripts.coordinator, 'keygen', '--out', keys]);
     const launcher = launch(stage, { steps: endless }, ['--keys', keys]);

@@ -4,7 +4,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { packageRoot } from '../../src/spec/packageRoot.ts';
 
@@ -45,12 +44,6 @@ export function works(program: string, ...args: readonly string[]): boolean {
   } catch {
     return false;
   }
-}
-
-/** Whether the help of a command of `coordinator` speaks of a flag or a word. */
-export function coordinatorKnows(word: string, ...command: readonly string[]): boolean {
-  const script = fileURLToPath(new URL('dist/src/coordinator/cli.js', packageRoot()));
-  return execFileSync(process.execPath, [script, ...command, '--help'], { encoding: 'utf8' }).includes(word);
 }
 
 /** A title that says why its tests are skipped. */
