@@ -62,7 +62,8 @@ export async function joinLinks(
     for (const end of links) {
       if (end.role !== 'listen') continue;
       const { tower, neighbour } = end;
-      const address = await reachableAddress(isSecond ? end.address : addressFor(end, peerAddress), coordinator);
+      const address =
+        isSecond || peerAddress === undefined ? await reachableAddress(end.address, coordinator) : addressFor(end, peerAddress);
       if (end.curve === undefined) checkExposure(address, { listens: true, insecure });
       const exchange = await ZeromqExchange.bind({ ...optionsOf(end), address });
       opened.set(keyOf(end), exchange);
@@ -71,7 +72,7 @@ export async function joinLinks(
     for (const _ of links.filter(({ role }) => role === 'connect')) {
       const { header } = await inbox.take(['peer'], { ms: joinTimeoutMs, what: 'the address of another worker' });
       const end = links.find((each) => keyOf(each) === keyOf({ ...header, role: 'connect' }));
-      const address = header.neighbour === 'tower' ? (peerAddress ?? header.address) : header.address;
+      const address = header.neighbour === 'tower' && namesPort(peerAddress) ? peerAddress : header.address;
       if (end === undefined)
         throw new PeerLostError(`the coordinator sent an address for tower ${String(header.tower)}, which is not held here`);
       opened.set(keyOf(end), await ZeromqExchange.connect({ ...optionsOf(end), address }));
@@ -125,9 +126,13 @@ function endNames({ role, tower, neighbour }: LinkEnd, replica: number, replicas
   return [nameOf(tower, listener), nameOf(tower, (listener + 1) % replicas)];
 }
 
-/** Where to listen: what this worker's command says wins; links of the ring then get a port or path of their own beside it. */
-function addressFor({ address, tower, neighbour }: LinkEnd & { role: 'listen' }, peerAddress: string | undefined): string {
-  if (peerAddress === undefined) return address;
+/** Whether one can connect to it; both towers may have been given an address with port 0, which tower 0 alone makes something of. */
+function namesPort(address: string | undefined): address is string {
+  return address !== undefined && !/:(0|\*)$/.test(address);
+}
+
+/** Where to listen by what this worker's command says; links of the ring get a port or path of their own beside it. */
+function addressFor({ tower, neighbour }: LinkEnd & { role: 'listen' }, peerAddress: string): string {
   if (neighbour === 'tower') return peerAddress;
   return peerAddress.startsWith('ipc:') ? `${peerAddress}-ring-${String(tower)}` : peerAddress.replace(/:[^:]*$/, ':0');
 }

@@ -26,7 +26,7 @@ describe('cluster-launch.sh local', () => {
     const launcher = launch(stage, { steps });
     expect(await launcher.exit()).toBe(0);
     for (const line of launcher.lines) expect(line).toMatch(/^(coordinator|tower 0|tower 1) \| /);
-    expect(launcher.output).toMatch(/^coordinator \| .*step 10\/10/m);
+    expect(launcher.output).toMatch(/^coordinator \| .*step 60\/60/m);
     expect(launcher.output).toMatch(/^tower 0 \| worker: the run is done$/m);
     expect(launcher.output).toMatch(/^tower 1 \| worker: the run is done$/m);
     expect(stage.modelHash()).toBe(model);
