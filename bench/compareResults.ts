@@ -11,7 +11,6 @@ import { median } from './statistics.ts';
 const figure = z.number();
 const peerFigures = z.object({
   tensorflow: figure.optional(),
-  tensorflowOwnNorm: figure.optional(),
   tensorflowSameAllocator: figure.optional(),
   pytorch: figure.optional(),
   pytorchSameAllocator: figure.optional(),
@@ -57,8 +56,7 @@ const leastMs = 1;
 const rules: readonly FigureRule[] = [
   { name: 'images/s', read: (round) => round.imagesPerSecond, better: 'more' },
   { name: 'share of the ceiling', read: (round) => round.shareOfCeiling, better: 'more' },
-  { name: 'ratio to TensorFlow, its own LRN', read: (round) => ratio(round, 'tensorflowOwnNorm'), better: 'more' },
-  { name: 'ratio to TensorFlow, tuned LRN', read: (round) => ratio(round, 'tensorflow'), better: 'more' },
+  { name: 'ratio to TensorFlow', read: (round) => ratio(round, 'tensorflow'), better: 'more' },
   { name: 'ratio to TensorFlow, same allocator', read: (round) => ratio(round, 'tensorflowSameAllocator'), better: 'more' },
   { name: 'ratio to PyTorch', read: (round) => ratio(round, 'pytorch'), better: 'more' },
   { name: 'ratio to PyTorch, same allocator', read: (round) => ratio(round, 'pytorchSameAllocator'), better: 'more' },

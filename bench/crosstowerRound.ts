@@ -137,6 +137,8 @@ export function coordinatorArguments(options: CrosstowerOptions, runFolder: stri
     '--threads': String(threads),
     '--epochs': '1000000',
     '--eval-every': '1000000',
+    // Otherwise every epoch, which is a few steps here.
+    '--checkpoint-every': '1000000',
     '--steps': String(warmup + steps + spareSteps),
   };
   const given = new Set(flags.map((flag) => flag.split('=')[0]));

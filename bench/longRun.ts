@@ -50,7 +50,7 @@ await runCommand('long', async (keeper) => {
     return exitCodes.done;
   }
   const say = sayer('long');
-  const network = parseNetwork(flags.network);
+  const network = parseNetwork(flags.network ?? 'compact');
   const plan = planNetwork(networks[network], benchClasses[network]);
   const steps = atLeast(40, 'steps', flags.steps ?? defaults[network]);
   const runFolder = join(keeper.temporaryFolder(), 'run');

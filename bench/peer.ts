@@ -1,6 +1,5 @@
 // The other frameworks that crosstower is measured against: bench/peers/*.py, kept running over all rounds and idle between theirs.
-// Each comes as it comes, and with the allocator settings that crosstower's workers get. TensorFlow comes a third time, with the response norm that it
-// has an op for: what a user would write; the others have a faster one, which the peer's program brings along.
+// Each comes twice: as it comes, and with the allocator settings that crosstower's workers get.
 
 import { z } from 'zod';
 import { UsageError } from '../src/spec/errors.ts';
@@ -12,13 +11,7 @@ import type { Framework } from './peerEnvironment.ts';
 import type { ProcessKeeper } from './processKeeper.ts';
 
 /** The keys of `peers` in the JSON. */
-export const peerNames = [
-  'tensorflowOwnNorm',
-  'tensorflow',
-  'tensorflowSameAllocator',
-  'pytorch',
-  'pytorchSameAllocator',
-] as const;
+export const peerNames = ['tensorflow', 'tensorflowSameAllocator', 'pytorch', 'pytorchSameAllocator'] as const;
 export type PeerName = (typeof peerNames)[number];
 
 /** What a peer says of itself when it is warm. */
@@ -43,12 +36,6 @@ export interface PeerOptions {
   readonly say: (line: string) => void;
 }
 
-interface PeerVariant {
-  readonly name: PeerName;
-  readonly args: readonly string[];
-  readonly allocator: Readonly<Record<string, string>>;
-}
-
 export class Peer {
   readonly name: PeerName;
   readonly about: PeerAbout;
@@ -63,26 +50,24 @@ export class Peer {
   /** The peers of one framework, installed, started and warmed up one after the other. */
   static async startAll(keeper: ProcessKeeper, framework: Framework, options: PeerOptions): Promise<Peer[]> {
     const python = await peerPython(keeper, framework, options);
-    const sameAllocator = allocatorEnvironment(options.setup.jemalloc);
-    const variants: Readonly<Record<Framework, readonly PeerVariant[]>> = {
-      tensorflow: [
-        { name: 'tensorflowOwnNorm', args: ['--lrn', 'native'], allocator: {} },
-        { name: 'tensorflow', args: [], allocator: {} },
-        { name: 'tensorflowSameAllocator', args: [], allocator: sameAllocator },
-      ],
-      pytorch: [
-        { name: 'pytorch', args: [], allocator: {} },
-        { name: 'pytorchSameAllocator', args: [], allocator: sameAllocator },
-      ],
-    };
-    const peers: Peer[] = [];
-    for (const variant of variants[framework]) peers.push(await Peer.#start(keeper, { ...variant, framework, python }, options));
-    return peers;
+    const names = {
+      tensorflow: ['tensorflow', 'tensorflowSameAllocator'],
+      pytorch: ['pytorch', 'pytorchSameAllocator'],
+    } as const;
+    const [asItComes, sameAllocator] = names[framework];
+    return [
+      await Peer.#start(keeper, { name: asItComes, framework, python, allocator: {} }, options),
+      await Peer.#start(
+        keeper,
+        { name: sameAllocator, framework, python, allocator: allocatorEnvironment(options.setup.jemalloc) },
+        options,
+      ),
+    ];
   }
 
   static async #start(
     keeper: ProcessKeeper,
-    peer: PeerVariant & { readonly framework: Framework; readonly python: string },
+    peer: { name: PeerName; framework: Framework; python: string; allocator: Record<string, string> },
     { network, batch, warmup, threads, say }: PeerOptions,
   ): Promise<Peer> {
     say(`${peer.name}: starting, ${warmup} steps of warm-up`);
@@ -90,7 +75,7 @@ export class Peer {
     const process = new LineProcess(keeper, {
       name: `the peer ${peer.name}`,
       command: peer.python,
-      args: [peerScript(peer.framework), ...args, ...peer.args, '--serve'],
+      args: [peerScript(peer.framework), ...args, '--serve'],
       environment: { ...plainEnvironment(), ...peer.allocator },
     });
     const { ready: _ready, ...about } = aboutSchema.parse(await process.ask());

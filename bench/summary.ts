@@ -60,7 +60,6 @@ export interface RoundResult {
 }
 
 export const ratioNames = {
-  tensorflowOwnNorm: 'ratioToTensorflowOwnNorm',
   tensorflow: 'ratioToTensorflow',
   tensorflowSameAllocator: 'ratioToTensorflowSameAllocator',
   pytorch: 'ratioToPytorch',

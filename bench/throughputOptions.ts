@@ -41,8 +41,8 @@ Options
   --rounds N       rounds (default: 3); their range is the noise
   --steps N        measured steps a round (default: ${defaults.alexnet.steps}; compact: ${defaults.compact.steps})
   --warmup N       steps before, not counted (default: ${defaults.alexnet.warmup}; compact: ${defaults.compact.warmup})
-  --peer NAME      tensorflow, pytorch or both with a comma: measured as it comes and with the workers' allocator, TensorFlow
-                   also with its own op for LRN; installed into the cache folder when it is first asked for
+  --peer NAME      tensorflow, pytorch or both with a comma: measured as it comes and with the workers' allocator;
+                   installed into the cache folder when it is first asked for
   --json           one JSON object on standard output; progress goes to standard error in any case
   --compare FILE   an earlier --json: says what became faster or slower than the noise
   --help           this text

@@ -11,9 +11,8 @@ import { percent, textTable, threeDigits } from '../src/coordinator/textTable.ts
 
 /** What follows the framework's own name and version. */
 const titles = {
-  tensorflowOwnNorm: ', its own LRN',
-  tensorflow: ', tuned LRN',
-  tensorflowSameAllocator: ", tuned LRN, the workers' allocator",
+  tensorflow: '',
+  tensorflowSameAllocator: ", the workers' allocator",
   pytorch: '',
   pytorchSameAllocator: ", the workers' allocator",
 } as const satisfies Record<PeerName, string>;

@@ -431,12 +431,12 @@ export class WorkerGroup {
     }
   }
 
-  /** A tower listens for a neighbour, which is told where, now or when it joins. */
   /** Tokens, and keys where the run is encrypted, of one generation. */
   #newLinks(): LinkPlan {
     return new LinkPlan(this.#facts.config.replicas, this.#socket.isEncrypted);
   }
 
+  /** A tower listens for a neighbour, which is told where, now or when it joins. */
   #takeAddress(member: Member, { tower, neighbour, address }: Extract<ToCoordinator, { type: 'link' }>): void {
     const [{ replica }] = member.seats;
     const seat = this.#links.connector({ replica, tower }, neighbour);
