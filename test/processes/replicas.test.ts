@@ -35,9 +35,12 @@ describe('two replicas', () => {
   }) => {
     const coordinator = stage.coordinator({ ...flags, replicas: 2 });
     const address = await coordinator.address();
-    const workers = [{ tower: 1, replica: 1 }, { tower: 0 }, { tower: 1 }, {}].map((wanted) =>
+    const workers = [{ tower: 1, replica: 1 }, { tower: 0 }, { tower: 1 }].map((wanted) =>
       stage.worker({ coordinator: address, ...wanted }),
     );
+    // The one that takes any place comes last: earlier it could take the only one that another asks for.
+    await coordinator.said(/^waiting for a worker for tower 0 of replica 1$/m);
+    workers.push(stage.worker({ coordinator: address }));
     expect(await coordinator.exit(soonMs), coordinator.output).toBe(0);
     for (const worker of workers) expect(await worker.exit(), worker.output).toBe(0);
     expect(await stage.trainedModel({ ...flags, replicas: 2, 'one-process': true }, 'together')).toBe(stage.modelHash());
