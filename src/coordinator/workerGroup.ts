@@ -9,7 +9,6 @@ import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
-import type { TowerIndex } from '../spec/layout.ts';
 import { shardsOf } from '../spec/shards.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import { protocolVersion } from '../protocol/messages.ts';
@@ -17,6 +16,8 @@ import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/mes
 import { batchPayload, floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
 import { rowsOf } from '../data/batch.ts';
 import type { Batch, PictureShape } from '../data/batch.ts';
+import { HeardMessages, heardKey } from './heard.ts';
+import type { Heard } from './heard.ts';
 import type { InitialState } from './initialState.ts';
 import { LinkPlan } from './linkPlan.ts';
 import type { Member } from './member.ts';
@@ -44,9 +45,7 @@ export interface RunFacts {
   readonly start: GenerationStart;
 }
 
-type Kind = ToCoordinator['type'];
 type PeerAddress = Outgoing<Extract<ToWorker, { type: 'peer' }>>;
-type Heard<K extends Kind> = Message<Extract<ToCoordinator, { type: K }>>;
 
 /** How long a broken link may wait for the message that explains it. */
 const explanationMs = 1500;
@@ -62,8 +61,7 @@ export class WorkerGroup {
   readonly #facts: RunFacts;
   readonly #say: (line: string) => void;
   readonly #seats: readonly Seat[];
-  /** By what was said, then by seat. */
-  readonly #heard = new Map<string, Map<number, Message<ToCoordinator>>>();
+  readonly #heard = new HeardMessages();
   #members: Member[] = [];
   /** Of this generation; nothing between two. */
   #start: GenerationStart | undefined;
@@ -190,12 +188,12 @@ export class WorkerGroup {
   ): Promise<Heard<K>[]> {
     const key = heardKey(kind, step, index);
     const seats = seatsOf(replicas);
-    await this.#waits.until(() => this.#heard.get(key)?.size === seats.length, {
+    await this.#waits.until(() => this.#heard.count(key) === seats.length, {
       ms: 1000 * this.#facts.config.stepTimeout,
       ask: () => this.#ask(),
       what: () => `step ${String(step)}: no '${kind}' from ${this.#describeSilent(key, seats)}`,
     });
-    return this.#takeHeard<K>(key, seats);
+    return this.#heard.take<K>(key, seats);
   }
 
   /** The state of the first replica after a step whose decision asked for it: block by block, each as both towers sent it. */
@@ -218,12 +216,12 @@ export class WorkerGroup {
   /** The probabilities of a `predict` batch [count,classes], which tower 0 of the one replica sends; waits `ms` at most. */
   async collectPredictions(index: number, ms: number): Promise<Float32Array> {
     const key = heardKey('predictions', 0, index);
-    await this.#waits.until(() => this.#heard.has(key), {
+    await this.#waits.until(() => this.#heard.count(key) > 0, {
       ms,
       ask: () => this.#ask(),
       what: () => `batch ${String(index)}: no 'predictions' from ${this.#describeSilent(key, this.#seats)}`,
     });
-    const [{ header, payload }] = this.#takeHeard<'predictions'>(key, this.#seats) as [Heard<'predictions'>];
+    const [{ header, payload }] = this.#heard.take<'predictions'>(key, this.#seats) as [Heard<'predictions'>];
     return readFloatsPayload(payload, header.count * header.classes);
   }
 
@@ -250,12 +248,6 @@ export class WorkerGroup {
     this.broadcast({ type: 'stop', step: 0, exitCode, reason: reason.slice(0, 4000) });
   }
 
-  #takeHeard<K extends Kind>(key: string, seats: readonly Seat[]): Heard<K>[] {
-    const heard = this.#heard.get(key) ?? new Map<number, Message<ToCoordinator>>();
-    this.#heard.delete(key);
-    return seats.map((seat) => heard.get(seatNumber(seat)) as Heard<K>);
-  }
-
   async #listen(): Promise<void> {
     for await (const event of this.#socket.events) {
       if (event.kind === 'lost') this.#lose(event.workerId, event.error);
@@ -276,6 +268,7 @@ export class WorkerGroup {
     member.isMute = false;
     if (header.type === 'pong') return;
     member.lastHeard = header.step > 0 ? `'${header.type}' of step ${String(header.step)}` : `'${header.type}'`;
+    const [{ replica }] = member.seats;
     switch (header.type) {
       case 'link':
         this.#takeAddress(member, header);
@@ -289,12 +282,12 @@ export class WorkerGroup {
       case 'gradients':
       case 'stepDone':
       case 'trace':
-        this.#hear(member, header.tower, heardKey(header.type, header.step, 0), message);
+        this.#heard.add(heardKey(header.type, header.step, 0), { replica, tower: header.tower }, message);
         break;
       case 'evalResult':
       case 'predictions':
       case 'weights':
-        this.#hear(member, header.tower, heardKey(header.type, header.step, header.index), message);
+        this.#heard.add(heardKey(header.type, header.step, header.index), { replica, tower: header.tower }, message);
         break;
       case 'stranded':
         this.#takeStranding(member, header.message);
@@ -308,15 +301,6 @@ export class WorkerGroup {
       case 'bye':
         break;
     }
-  }
-
-  #hear({ seats: [{ replica }] }: Member, tower: TowerIndex, key: string, message: Message<ToCoordinator>): void {
-    let heard = this.#heard.get(key);
-    if (heard === undefined) {
-      heard = new Map<number, Message<ToCoordinator>>();
-      this.#heard.set(key, heard);
-    }
-    heard.set(seatNumber({ replica, tower }), message);
   }
 
   async #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): Promise<void> {
@@ -493,9 +477,7 @@ export class WorkerGroup {
 
   /** Who has not said this. One that waits for the other is not to blame: where some do not answer, they alone are named. */
   #describeSilent(key: string, asked: readonly Seat[]): string {
-    const heard = this.#heard.get(key);
-    const silent = asked.filter((seat) => heard?.has(seatNumber(seat)) !== true).map(seatNumber);
-    const members = this.#members.filter((member) => member.seats.some((seat) => silent.includes(seatNumber(seat))));
+    const members = this.#holders(this.#heard.silent(key, asked));
     const mute = members.filter((member) => !member.answers);
     if (mute.length === 0) return members.map((member) => `${this.#describe(member)}, last heard ${member.lastHeard}`).join('; ');
     return mute.map((member) => `${this.#describe(member)}, which does not answer, last heard ${member.lastHeard}`).join('; ');
@@ -508,8 +490,4 @@ export class WorkerGroup {
     await sleep(answerMs);
     for (const member of this.#members) member.isMute = !member.answers;
   }
-}
-
-function heardKey(kind: Kind, step: number, index: number): string {
-  return `${kind} ${String(step)} ${String(index)}`;
 }
