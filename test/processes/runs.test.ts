@@ -2,6 +2,7 @@
 
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect } from 'vitest';
 import { parse } from 'yaml';
 import { pythonOr } from '../python.ts';
@@ -213,13 +214,19 @@ interface Footprint {
 
 async function footprints(stage: Stage, coordinator: Command): Promise<Footprint[]> {
   const workers = await Promise.all(([0, 1] as const).map((tower) => stage.realWorker(tower)));
-  return [
+  return Promise.all([
     footprint('the coordinator', coordinator.pid),
     ...workers.map(({ pid }, tower) => footprint(`the worker of tower ${tower}`, pid)),
-  ];
+  ]);
 }
 
-function footprint(name: string, pid: number): Footprint {
+async function footprint(name: string, pid: number): Promise<Footprint> {
   const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!;
-  return { name, megabytes: Number(kilobytes) / 1024, files: readdirSync(join('/proc', String(pid), 'fd')).length };
+  // The least of a second: a checkpoint that is being written has its files open for some of it, and no more.
+  let files = Infinity;
+  for (let look = 0; look < 20; look++) {
+    files = Math.min(files, readdirSync(join('/proc', String(pid), 'fd')).length);
+    await sleep(50);
+  }
+  return { name, megabytes: Number(kilobytes) / 1024, files };
 }
