@@ -8,7 +8,7 @@ import type { ParameterBlock } from '../src/spec/layout.ts';
 import type { ConvPlan, DensePlan, MapShape, NetworkPlan } from '../src/spec/network.ts';
 import { rectified } from '../src/tower/activation.ts';
 import type { Activation } from '../src/tower/activation.ts';
-import { convolution } from '../src/tower/convolution.ts';
+import { hasWinogradConvolution, portableConvolution, suitsWinograd, winogradConvolution } from '../src/tower/convolution.ts';
 import { chooseKernels } from '../src/tower/kernels.ts';
 import { addBias, biasGradient, dense } from '../src/tower/linearMap.ts';
 import type { LinearMap } from '../src/tower/linearMap.ts';
@@ -73,7 +73,11 @@ function* convCases({ spec, input, maps, output }: ConvPlan, batch: number, isFi
   const x = randomMaps(batch, input);
   const w = tf.randomNormal<tf.Rank>([spec.kernelSize, spec.kernelSize, input.channels, maps.channels], 0, 0.01);
   const flops = 2 * batch * maps.height * maps.width * maps.channels * spec.kernelSize ** 2 * input.channels;
-  yield* mapCases(layer, convolution(spec), { x, w, flops, isFirst, timesInStep: spec.crosses ? 2 : 1 });
+  const options = { layer: spec.crosses ? `${layer} (half)` : layer, x, w, flops, isFirst };
+  const timesInStep = spec.crosses ? 2 : 1;
+  const usesWinograd = suitsWinograd(spec) && hasWinogradConvolution();
+  if (usesWinograd) yield* mapCases(winogradConvolution(spec), { ...options, by: ', winograd', timesInStep });
+  yield* mapCases(portableConvolution(spec), { ...options, by: ', TensorFlow', timesInStep: usesWinograd ? 0 : timesInStep });
   dispose(x, w);
 
   const activation = randomMaps(batch, maps);
@@ -105,7 +109,8 @@ function* denseCases({ spec, inputFeatures, units }: DensePlan, batch: number): 
   const x = positiveHalf([batch, inputFeatures]);
   const w = tf.randomNormal<tf.Rank>([inputFeatures, units], 0, 0.01);
   const flops = 2 * batch * inputFeatures * units;
-  yield* mapCases(spec.name, dense, { x, w, flops, isFirst: false, timesInStep: spec.hidden ? 2 : 1 });
+  const layer = spec.hidden ? `${spec.name} (half)` : spec.name;
+  yield* mapCases(dense, { layer, by: '', x, w, flops, isFirst: false, timesInStep: spec.hidden ? 2 : 1 });
   dispose(x, w);
   const activation = positiveHalf([batch, units]);
   if (spec.hidden) yield* activationCases(spec.name, 'bias, relu', rectified, activation, 1);
@@ -113,17 +118,23 @@ function* denseCases({ spec, inputFeatures, units }: DensePlan, batch: number): 
   activation.dispose();
 }
 
-function* mapCases(
-  layer: string,
-  map: LinearMap,
-  { x, w, flops, isFirst, timesInStep }: { x: Tensor; w: Tensor; flops: number; isFirst: boolean; timesInStep: number },
-): Generator<KernelCase> {
+interface MapOptions {
+  readonly layer: string;
+  /** Whose kernels they are, where there is a choice. */
+  readonly by: string;
+  readonly x: Tensor;
+  readonly w: Tensor;
+  readonly flops: number;
+  readonly isFirst: boolean;
+  readonly timesInStep: number;
+}
+
+function* mapCases(map: LinearMap, { layer, by, x, w, flops, isFirst, timesInStep }: MapOptions): Generator<KernelCase> {
   const dy = map.apply(x, w);
-  const name = timesInStep === 2 ? `${layer} (half)` : layer;
-  const shared = { layer: name, work: { flops }, timesInStep };
-  yield { ...shared, kernel: 'forward', run: freed(() => map.apply(x, w)) };
-  yield { ...shared, kernel: 'weight gradient', run: freed(() => map.weightGradient(x, dy, w.shape)) };
-  if (!isFirst) yield { ...shared, kernel: 'input gradient', run: freed(() => map.inputGradient(dy, w, x.shape)) };
+  const shared = { layer, work: { flops }, timesInStep };
+  yield { ...shared, kernel: `forward${by}`, run: freed(() => map.apply(x, w)) };
+  yield { ...shared, kernel: `weight gradient${by}`, run: freed(() => map.weightGradient(x, dy, w.shape)) };
+  if (!isFirst) yield { ...shared, kernel: `input gradient${by}`, run: freed(() => map.inputGradient(dy, w, x.shape)) };
   dy.dispose();
 }
 

@@ -1,12 +1,12 @@
-// tfjs-node's binding: the package's own two C++ files, compiled against the libtensorflow in the cache, and a third of ours, which
-// registers two more TensorFlow ops when the binding is loaded (docs/adr/0011-native-kernel.md). Without ours it is slower, and as good.
+// tfjs-node's binding: the package's own two C++ files, compiled against the libtensorflow in the cache, and two of ours, which register
+// more TensorFlow ops when the binding is loaded (docs/adr/0011 and 0019). Without ours it is slower, and as good.
 // It is kept in the cache, named after everything it is made of, and linked into node_modules, so that `npm ci` costs no
 // compilation. It finds its libraries by $ORIGIN/../../deps/lib, which holds both for the link and for its target:
 //
 //   CACHE/binding-<key>/lib/napi-v8/tfjs_binding.node
 //   CACHE/binding-<key>/deps/lib -> CACHE/tensorflow-2.21.0-cpu-<hash>/tensorflow
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { link } from './link.mjs';
 import { run, say } from './report.mjs';
@@ -17,7 +17,7 @@ const addon = 'lib/napi-v8/tfjs_binding.node';
 const libraryFolder = 'deps/lib';
 const sources = ['binding/tfjs_backend.cc', 'binding/tfjs_binding.cc'];
 const flags = ['-O2', '-fPIC', '-shared', '-std=c++17', '-DNAPI_VERSION=8', '-w', '-Wl,-rpath,$ORIGIN/../../deps/lib'];
-const kernelSource = 'src/tower/native/normalisedActivation.cc';
+const nativeFolder = 'src/tower/native';
 // Square roots and selections without regard to errno and traps become vector instructions; no flag here lets a result change.
 const kernelFlags = ['-O3', '-fPIC', '-std=c++17', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=off', '-w'];
 
@@ -39,10 +39,10 @@ export async function buildBinding(project, cache, device, progress) {
   const libraries = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'].map((name) => join(tensorflow, 'tensorflow', name));
   const includes = [join(tensorflow, 'tensorflow', 'include'), join(project, 'node_modules/node-api-headers/include'), '.'];
   const include = includes.map((path) => `-I${path}`);
-  const kernel = await compileKernel(project, include, join(staging, 'normalisedActivation.o'));
-  const compile = [...flags, ...include, ...sources, ...kernel, '-o', join(staging, addon), ...libraries];
+  const objects = await compileKernels(project, include, staging);
+  const compile = [...flags, ...include, ...sources, ...objects, '-o', join(staging, addon), ...libraries];
   await run('g++', compile, { cwd: tfjsFolder(project) });
-  for (const object of kernel) rmSync(object);
+  for (const object of objects) rmSync(object);
 
   progress.detail = 'loading it';
   symlinkSync(join(tensorflow, 'tensorflow'), join(staging, libraryFolder));
@@ -53,16 +53,24 @@ export async function buildBinding(project, cache, device, progress) {
   renameSync(staging, whole);
 }
 
-/** The object file of our own ops, or none where the compiler does not take them. */
-async function compileKernel(project, include, object) {
-  try {
-    await run('g++', ['-c', ...kernelFlags, ...include, join(project, kernelSource), '-o', object]);
-    return [object];
-  } catch (error) {
-    const reason = error.message.split('\n').find((line) => line.includes('error:')) ?? error.message.split('\n', 1)[0];
-    say(`our own kernel does not compile here, and TensorFlow's ops do its work, more slowly: ${reason.trim()}`);
-    return [];
+/** The object files of our own ops, without those that the compiler does not take. */
+async function compileKernels(project, include, folder) {
+  const objects = [];
+  for (const source of nativeFiles(project).filter((name) => name.endsWith('.cc'))) {
+    const object = join(folder, `${basename(source, '.cc')}.o`);
+    try {
+      await run('g++', ['-c', ...kernelFlags, ...include, join(project, nativeFolder, source), '-o', object]);
+      objects.push(object);
+    } catch (error) {
+      const reason = error.message.split('\n').find((line) => line.includes('error:')) ?? error.message.split('\n', 1)[0];
+      say(`our own ${source} does not compile here, and TensorFlow's ops do its work, more slowly: ${reason.trim()}`);
+    }
   }
+  return objects;
+}
+
+function nativeFiles(project) {
+  return readdirSync(join(project, nativeFolder)).sort();
 }
 
 /** Makes the package in node_modules use the binding in the cache. */
@@ -75,8 +83,8 @@ export function linkBinding(project, cache, device) {
 function bindingFolder(project, cache, device) {
   const { packages } = JSON.parse(readFileSync(join(project, 'package-lock.json'), 'utf8'));
   const madeOf = ['@tensorflow/tfjs-node-gpu', 'node-api-headers'].map((name) => packages[`node_modules/${name}`].integrity);
-  const kernel = [kernelFlags, readFileSync(join(project, kernelSource), 'utf8')];
-  const key = JSON.stringify([tensorflowVersion, basename(tensorflowFolder(cache, device)), flags, madeOf, kernel]);
+  const kernels = nativeFiles(project).map((name) => readFileSync(join(project, nativeFolder, name), 'utf8'));
+  const key = JSON.stringify([tensorflowVersion, basename(tensorflowFolder(cache, device)), flags, madeOf, kernelFlags, kernels]);
   return join(cache, `binding-${createHash('sha256').update(key).digest('hex').slice(0, 12)}`);
 }
 

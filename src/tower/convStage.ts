@@ -6,7 +6,6 @@ import type { ConvPlan, NetworkSpec } from '../spec/network.ts';
 import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { convSteps } from './convSteps.ts';
 import type { ConvStep } from './convSteps.ts';
-import { convolution } from './convolution.ts';
 import { gatherForward, reduceScatterBackward } from './crossing.ts';
 import type { CrossingWeights, Link } from './crossing.ts';
 import type { Kernels } from './kernels.ts';
@@ -45,7 +44,7 @@ export class ConvStage {
   constructor(plan: ConvPlan, { parameters, wanted, ...options }: ConvStageOptions) {
     this.plan = plan;
     this.wanted = wanted;
-    this.#map = convolution(plan.spec);
+    this.#map = options.kernels.convolution(plan.spec);
     this.#steps = convSteps(plan, options);
     this.#parameters = parameters;
   }

@@ -12,10 +12,14 @@ import { bandedResponseNorm, portableResponseNorm } from './responseNorm.ts';
 import type { ResponseNorm } from './responseNorm.ts';
 import { hasWorkspaceMaxPool, portableMaxPool, workspaceMaxPool } from './maxPool.ts';
 import type { MaxPool } from './maxPool.ts';
+import { hasWinogradConvolution, portableConvolution, suitsWinograd, winogradConvolution } from './convolution.ts';
+import type { Sliding } from './convolution.ts';
+import type { LinearMap } from './linearMap.ts';
 import { deviceInfo } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
 export interface Kernels {
+  readonly convolution: (sliding: Sliding) => LinearMap;
   readonly maxPool: (window?: PoolWindow) => MaxPool;
   /** Bias, ReLU and LRN in one. */
   readonly normalisedActivation: (channels: number, rule?: ResponseNormRule) => Activation;
@@ -24,6 +28,7 @@ export interface Kernels {
 
 /** TensorFlow's plain ops, on every device. */
 export const portableKernels: Kernels = {
+  convolution: portableConvolution,
   maxPool: portableMaxPool,
   normalisedActivation: (channels, rule) => composedNormalisedActivation(portableResponseNorm(channels, rule)),
   responseNorm: portableResponseNorm,
@@ -32,7 +37,10 @@ export const portableKernels: Kernels = {
 /** The fastest kernels that work here. */
 export function chooseKernels(): Kernels {
   const onCpu = deviceInfo().kind === 'cpu';
+  const hasWinograd = onCpu && hasWinogradConvolution();
   return {
+    convolution: (sliding) =>
+      hasWinograd && suitsWinograd(sliding) ? winogradConvolution(sliding) : portableConvolution(sliding),
     maxPool: onCpu && probeWorkspaceMaxPool() ? workspaceMaxPool : portableMaxPool,
     normalisedActivation:
       onCpu && hasNativeNormalisedActivation()

@@ -5,7 +5,6 @@ import { describe, expect, test } from 'vitest';
 import type { TensorData } from '../../src/spec/exchange.ts';
 import type { ParameterBlock } from '../../src/spec/layout.ts';
 import { nonlinearities } from '../../src/tower/activation.ts';
-import { convolution } from '../../src/tower/convolution.ts';
 import { dropoutAtTest, dropoutBackward, dropoutForward, trainingMask } from '../../src/tower/dropout.ts';
 import { addBias, biasGradient, dense } from '../../src/tower/linearMap.ts';
 import type { LinearMap } from '../../src/tower/linearMap.ts';
@@ -22,6 +21,8 @@ import { layerCases } from './goldenFiles.ts';
 
 /** Rounding of float32 sums of up to 363 products: 2^-24 times the root of their number is 1.1e-6. */
 const roundingOfSums = 2e-6;
+/** Winograd's transforms multiply that by up to 5 (src/tower/native/winograd.h). */
+const roundingOfWinograd = 5e-6;
 /** A handful of float32 operations, each within 2^-24 = 6e-8. */
 const roundingOfAFew = 5e-7;
 
@@ -30,20 +31,31 @@ function expectClose(actual: Tensor, expected: TensorData, tolerance: number): v
   expect(relativeError(valuesOf(actual), expected.values)).toBeLessThan(tolerance);
 }
 
-function expectLinearMap(map: LinearMap, golden: Record<'x' | 'w' | 'b' | 'y' | 'dy' | 'dx' | 'dw' | 'db', TensorData>): void {
+type GoldenMap = Record<'x' | 'w' | 'b' | 'y' | 'dy' | 'dx' | 'dw' | 'db', TensorData>;
+
+function expectLinearMap(map: LinearMap, golden: GoldenMap, tolerance = roundingOfSums): void {
   const [x, w, b, dy] = [golden.x, golden.w, golden.b, golden.dy].map(upload) as [Tensor, Tensor, Tensor, Tensor];
-  expectClose(addBias(map.apply(x, w), b), golden.y, roundingOfSums);
-  expectClose(map.inputGradient(dy, w, x.shape), golden.dx, roundingOfSums);
-  expectClose(map.weightGradient(x, dy, w.shape), golden.dw, roundingOfSums);
+  expectClose(addBias(map.apply(x, w), b), golden.y, tolerance);
+  expectClose(map.inputGradient(dy, w, x.shape), golden.dx, tolerance);
+  expectClose(map.weightGradient(x, dy, w.shape), golden.dw, tolerance);
   expectClose(biasGradient(dy), golden.db, roundingOfSums);
 }
 
-test.each(layerCases('convolution'))('convolution: $name', (golden) => {
-  const { stride, padding } = golden;
-  expectLinearMap(
-    padding.top > 0 ? convolution({ stride, padding: 'same' }) : onPadded(convolution({ stride, padding: 'valid' }), padding),
-    golden,
-  );
+describe.each([
+  { kernels: 'portable', convolution: portableKernels.convolution, tolerance: roundingOfSums },
+  { kernels: 'chosen', convolution: chooseKernels().convolution, tolerance: roundingOfWinograd },
+])('$kernels kernels', ({ convolution, tolerance }) => {
+  test.each(layerCases('convolution'))('convolution: $name', (golden) => {
+    const { stride, padding, w } = golden;
+    const kernelSize = w.shape[0]!;
+    expectLinearMap(
+      padding.top > 0
+        ? convolution({ kernelSize, stride, padding: 'same' })
+        : onPadded(convolution({ kernelSize, stride, padding: 'valid' }), padding),
+      golden,
+      tolerance,
+    );
+  });
 });
 
 /** The map of a network that pads its pictures before they reach the first layer. */

@@ -5,9 +5,9 @@ import { describe, expect, test } from 'vitest';
 import tf from '@tensorflow/tfjs-node-gpu';
 import { memoryExchangePair } from '../../src/protocol/memoryExchange.ts';
 import { otherTower, towers } from '../../src/spec/layout.ts';
-import { convolution } from '../../src/tower/convolution.ts';
 import { gatherForward, reduceScatterBackward } from '../../src/tower/crossing.ts';
 import type { CrossingWeights, Send } from '../../src/tower/crossing.ts';
+import { chooseKernels } from '../../src/tower/kernels.ts';
 import { dense } from '../../src/tower/linearMap.ts';
 import type { LinearMap } from '../../src/tower/linearMap.ts';
 import { dispose, download, upload } from '../../src/tower/tensorflow.ts';
@@ -73,6 +73,8 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
   return Math.abs(gap) / scale;
 }
 
+const { convolution } = chooseKernels();
+
 const convolutions = fc
   .record({
     pictures: fc.integer({ min: 1, max: 3 }),
@@ -85,7 +87,7 @@ const convolutions = fc
     padding: fc.constantFrom('same', 'valid'),
   })
   .map(({ pictures, height, width, channels, kernels, kernelSize, stride, padding }): CrossingCase => ({
-    map: convolution({ stride, padding }),
+    map: convolution({ kernelSize, stride, padding }),
     x: [pictures, height, width, channels],
     w: [kernelSize, kernelSize, channels, kernels],
   }));
@@ -95,7 +97,7 @@ const denses = fc
   .map(([pictures, inputs, units]): CrossingCase => ({ map: dense, x: [pictures, inputs], w: [inputs, units] }));
 
 const conv3 = {
-  map: convolution({ stride: 1, padding: 'same' }),
+  map: convolution({ kernelSize: 3, stride: 1, padding: 'same' }),
   x: [2, 5, 5, 4],
   w: [3, 3, 4, 6],
 };

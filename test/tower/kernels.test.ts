@@ -6,6 +6,8 @@ import tf from '@tensorflow/tfjs-node-gpu';
 import { disjointPoolWindow, poolWindow } from '../../src/spec/network.ts';
 import type { PoolWindow } from '../../src/spec/network.ts';
 import type { Activation } from '../../src/tower/activation.ts';
+import { hasWinogradConvolution, portableConvolution, suitsWinograd, winogradConvolution } from '../../src/tower/convolution.ts';
+import type { Sliding } from '../../src/tower/convolution.ts';
 import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import type { Kernels } from '../../src/tower/kernels.ts';
 import { workspaceMaxPool } from '../../src/tower/maxPool.ts';
@@ -17,10 +19,12 @@ import {
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm } from '../../src/tower/responseNorm.ts';
 import { deviceInfo, dispose, upload } from '../../src/tower/tensorflow.ts';
-import { drawNormal, relativeError, valuesOf } from './tensors.ts';
+import { drawNormal, norm, relativeError, valuesOf } from './tensors.ts';
 
 const chosen = chooseKernels();
 const hasNative = deviceInfo().kind === 'cpu' && hasNativeNormalisedActivation();
+const hasWinograd = deviceInfo().kind === 'cpu' && hasWinogradConvolution();
+if (!hasWinograd) console.log("skipped: Winograd's convolution (it needs a CPU with AVX-512)");
 
 const shapes = fc.tuple(
   fc.integer({ min: 1, max: 3 }),
@@ -33,6 +37,8 @@ const shapes = fc.tuple(
 const rounding = 1e-6;
 /** Sums of up to 675 values, in another order: 2^-24 times the root of their number is 1.6e-6. */
 const roundingOfSums = 3e-6;
+/** Winograd's transforms multiply the rounding of a sum by up to 5 (src/tower/native/winograd.h); sums here have up to 20,000 products. */
+const roundingOfWinograd = 1e-5;
 
 test.runIf(process.arch === 'x64' && deviceInfo().kind === 'cpu')("on an x86 CPU the pooling is oneDNN's", () => {
   expect(chosen.maxPool).toBe(workspaceMaxPool);
@@ -60,6 +66,75 @@ test('max pooling picks the same maxima and sends gradients to the same places',
     }),
     { numRuns: 60 },
   );
+});
+
+const slidings = fc
+  .record({
+    blocks: fc.constantFrom(3, 5),
+    stride: fc.integer({ min: 1, max: 4 }),
+    short: fc.nat(3),
+    isPadded: fc.boolean(),
+  })
+  .map(({ blocks, stride, short, isPadded }): Sliding => ({
+    // Of the points in its last block, the kernel may lack some.
+    kernelSize: blocks * stride - Math.min(short, stride - 1),
+    stride,
+    padding: isPadded && stride === 1 ? 'same' : 'valid',
+  }));
+
+/** A picture's sides, so that the kernel finds a place in it; N pictures, C channels to K maps. */
+const convolutions = fc.record({
+  sliding: slidings,
+  pictures: fc.integer({ min: 1, max: 3 }),
+  more: fc.tuple(fc.integer({ min: 0, max: 12 }), fc.integer({ min: 0, max: 12 })),
+  channels: fc.oneof(fc.constantFrom(3, 48), fc.integer({ min: 1, max: 40 })),
+  maps: fc.oneof(fc.constantFrom(48), fc.integer({ min: 1, max: 70 })),
+});
+
+test.runIf(hasWinograd)("Winograd's convolution and its gradients are TensorFlow's", () => {
+  fc.assert(
+    fc.property(convolutions, ({ sliding, pictures, more, channels, maps }) => {
+      expect(suitsWinograd(sliding)).toBe(true);
+      const { kernelSize } = sliding;
+      const [x, w] = [
+        upload(drawNormal('x', [pictures, kernelSize + more[0], kernelSize + more[1], channels])),
+        upload(drawNormal('w', [kernelSize, kernelSize, channels, maps])),
+      ];
+      const [winograd, portable] = [winogradConvolution(sliding), portableConvolution(sliding)];
+      const y = portable.apply(x, w);
+      const dy = upload(drawNormal('dy', y.shape));
+      const points = kernelSize ** 2;
+      for (const [ours, theirs, products] of [
+        [winograd.apply(x, w), y, points * channels],
+        [winograd.weightGradient(x, dy, w.shape), portable.weightGradient(x, dy, w.shape), dy.size / maps],
+        [winograd.inputGradient(dy, w, x.shape), portable.inputGradient(dy, w, x.shape), points * maps],
+      ] as const) {
+        expect(ours.shape).toEqual(theirs.shape);
+        // Beside what a sum of so many products of such values is like: a single one of them may be close to zero.
+        const [actual, expected] = [valuesOf(ours), valuesOf(theirs)];
+        const difference = actual.map((value, at) => value - expected[at]!);
+        expect(norm(difference) / Math.sqrt(actual.length * products)).toBeLessThan(roundingOfWinograd);
+      }
+      dispose(x, w, dy);
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test.runIf(hasWinograd)('a picture is convolved to the same bits alone and beside others', () => {
+  const convolution = winogradConvolution({ kernelSize: 5, stride: 1, padding: 'same' });
+  const { shape, values } = drawNormal('pictures', [3, 13, 11, 20]);
+  const w = upload(drawNormal('w', [5, 5, 20, 33]));
+  const together = convolution.apply(upload({ shape, values }), w);
+  const alone = convolution.apply(upload({ shape: [1, 13, 11, 20], values: values.slice(-13 * 11 * 20) }), w);
+  expect(valuesOf(alone)).toEqual(valuesOf(together).slice(-13 * 11 * 33));
+});
+
+test.runIf(hasWinograd)('the convolution of ours refuses what it does not know', () => {
+  const [x, w, narrow] = [tf.ones([1, 8, 8, 2]), tf.ones([4, 4, 2, 3]), tf.ones([3, 3, 5, 3])];
+  const same = { stride: 1, padding: 'same' } as const;
+  expect(() => winogradConvolution({ ...same, kernelSize: 4 }).apply(x, w)).toThrow('the kernel must be 3 or 5 strides wide');
+  expect(() => winogradConvolution({ ...same, kernelSize: 3 }).apply(x, narrow)).toThrow('the same channels');
 });
 
 /** Maps of the given size through a kernel that is closed then, and back. */

@@ -10,20 +10,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <thread>
 #include <vector>
 
-#include "tensorflow/c/kernels.h"
-#include "tensorflow/c/ops.h"
-#include "tensorflow/c/tf_tensor.h"
+#include "sharing.h"
+#include "tensorflowOps.h"
 
 // One function body, compiled once for each instruction set; the machine picks when the library is loaded.
 #define FOR_EACH_INSTRUCTION_SET __attribute__((target_clones("avx512f", "avx2", "default")))
 #define INLINE inline __attribute__((always_inline))
 
+namespace crosstower {
 namespace {
 
 constexpr int radius = 2;
@@ -32,6 +29,10 @@ constexpr int blockFloats = 2048;  // Per scratch array; all of them stay in the
 struct Rule {
   float bias = 0;
   float alpha = 0;
+  void read(Attributes& attributes) {
+    attributes.read("bias", &bias);
+    attributes.read("alpha", &alpha);
+  }
 };
 
 /** A block of rows: how many, and for each of its places which neighbours are of the same row. */
@@ -166,83 +167,20 @@ void backward(Rule rule, const Block& block, Backward t, long firstRow, long end
   }
 }
 
-// Threads: as many as TensorFlow takes for one op. Each has some of the parts, in which the rows are cut for any number of them.
+// The rows are cut into the same parts whatever the number of threads.
 
 constexpr int mostParts = 64;
-constexpr long fewestFloatsToShare = 1 << 16;  // Below, a thread costs more than it spares.
-
-int threadsFor(long floats) {
-  static const int threads = [] {
-    const char* asked = std::getenv("TF_NUM_INTRAOP_THREADS");
-    const int count = asked == nullptr ? 0 : std::atoi(asked);
-    return count > 0 ? count : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  }();
-  return floats < fewestFloatsToShare ? 1 : std::min(threads, mostParts);
-}
 
 /** Calls work(part, firstRow, endRow) for every part. */
 template <typename Work>
 void forEachPart(long rows, int channels, Work work) {
-  const int threads = threadsFor(rows * channels);
-  const auto share = [&](int thread) {
-    for (int part = mostParts * thread / threads; part < mostParts * (thread + 1) / threads; part++) {
+  share(mostParts, threadsFor(rows * channels), [&](long firstPart, long endPart) {
+    for (long part = firstPart; part < endPart; part++) {
       const long first = rows * part / mostParts, end = rows * (part + 1) / mostParts;
-      if (first < end) work(part, first, end);
+      if (first < end) work(static_cast<int>(part), first, end);
     }
-  };
-  std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; thread++) others.emplace_back(share, thread);
-  share(0);
-  for (std::thread& other : others) other.join();
+  });
 }
-
-// TensorFlow's side.
-
-struct FreeTensor {
-  void operator()(TF_Tensor* tensor) const { TF_DeleteTensor(tensor); }
-};
-struct FreeStatus {
-  void operator()(TF_Status* status) const { TF_DeleteStatus(status); }
-};
-using Tensor = std::unique_ptr<TF_Tensor, FreeTensor>;
-using Status = std::unique_ptr<TF_Status, FreeStatus>;
-
-std::vector<int64_t> shapeOf(const Tensor& tensor) {
-  std::vector<int64_t> shape(TF_NumDims(tensor.get()));
-  for (size_t i = 0; i < shape.size(); i++) shape[i] = TF_Dim(tensor.get(), static_cast<int>(i));
-  return shape;
-}
-
-float* floatsOf(const Tensor& tensor) { return static_cast<float*>(TF_TensorData(tensor.get())); }
-
-/** One call of an op; the first thing that fails in it is what TensorFlow is told, and the caller returns then. */
-class Call {
- public:
-  explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
-
-  Tensor input(int index) {
-    TF_Tensor* tensor = nullptr;
-    TF_GetInput(context_, index, &tensor, status_.get());
-    return Tensor(tensor);
-  }
-  Tensor output(int index, const std::vector<int64_t>& shape) {
-    size_t bytes = sizeof(float);
-    for (const int64_t dimension : shape) bytes *= dimension;
-    TF_Tensor* tensor = TF_AllocateOutput(context_, index, TF_FLOAT, shape.data(), shape.size(), bytes, status_.get());
-    return Tensor(tensor);
-  }
-  void require(bool condition, const char* otherwise) {
-    if (isGood() && !condition) TF_SetStatus(status_.get(), TF_INVALID_ARGUMENT, otherwise);
-  }
-  bool isGood() const { return TF_GetCode(status_.get()) == TF_OK; }
-  ~Call() {
-    if (!isGood()) TF_OpKernelContext_Failure(context_, status_.get());
-  }
-
- private:
-  TF_OpKernelContext* context_;
-  Status status_;
-};
 
 void computeForward(void* rule, TF_OpKernelContext* context) {
   Call call(context);
@@ -284,75 +222,14 @@ void computeBackward(void* rule, TF_OpKernelContext* context) {
   }
 }
 
-void* createRule(TF_OpKernelConstruction* construction) {
-  const Status status(TF_NewStatus());
-  auto rule = std::make_unique<Rule>();
-  TF_OpKernelConstruction_GetAttrFloat(construction, "bias", &rule->bias, status.get());
-  if (TF_GetCode(status.get()) == TF_OK) TF_OpKernelConstruction_GetAttrFloat(construction, "alpha", &rule->alpha, status.get());
-  if (TF_GetCode(status.get()) == TF_OK) return rule.release();
-  TF_OpKernelConstruction_Failure(construction, status.get());
-  return nullptr;
-}
-
-void deleteRule(void* rule) { delete static_cast<Rule*>(rule); }
-
-/** Output `output` has the shape of input `input`. */
-void keepShape(TF_ShapeInferenceContext* context, int input, int output, TF_Status* status) {
-  TF_ShapeHandle* shape = TF_NewShapeHandle();
-  TF_ShapeInferenceContextGetInput(context, input, shape, status);
-  if (TF_GetCode(status) == TF_OK) TF_ShapeInferenceContextSetOutput(context, output, shape, status);
-  TF_DeleteShapeHandle(shape);
-}
-
-void forwardShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  keepShape(context, 0, 0, status);
-  if (TF_GetCode(status) == TF_OK) keepShape(context, 0, 1, status);
-}
-
-void backwardShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  keepShape(context, 1, 0, status);
-  if (TF_GetCode(status) != TF_OK) return;
-  TF_ShapeHandle* shape = TF_NewShapeHandle();
-  TF_ShapeInferenceContextGetInput(context, 1, shape, status);
-  if (TF_GetCode(status) == TF_OK) TF_ShapeInferenceContextSubshape(context, shape, -1, 1 << 30, shape, status);
-  if (TF_GetCode(status) == TF_OK) TF_ShapeInferenceContextSetOutput(context, 1, shape, status);
-  TF_DeleteShapeHandle(shape);
-}
-
-struct Op {
-  const char* name;
-  std::vector<const char*> inputs, outputs;
-  void (*shapes)(TF_ShapeInferenceContext*, TF_Status*);
-  void (*compute)(void*, TF_OpKernelContext*);
-};
-
-/** What fails here is an op that TensorFlow does not have, which normalisedActivation.ts finds out. */
-void registerOp(const Op& op) {
-  const Status status(TF_NewStatus());
-  TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(op.name);
-  for (const char* input : op.inputs) TF_OpDefinitionBuilderAddInput(definition, input);
-  for (const char* output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
-  for (const char* attribute : {"bias: float", "alpha: float"}) TF_OpDefinitionBuilderAddAttr(definition, attribute);
-  TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, op.shapes);
-  TF_RegisterOpDefinition(definition, status.get());
-  if (TF_GetCode(status.get()) != TF_OK) return;
-  TF_KernelBuilder* kernel = TF_NewKernelBuilder(op.name, "CPU", createRule, op.compute, deleteRule);
-  TF_RegisterKernelBuilder(op.name, kernel, status.get());
-}
+const std::vector<const char*> attributes = {"bias: float", "alpha: float"};
 
 /** Both are registered when the library is loaded. */
 [[maybe_unused]] const bool registered = [] {
-  registerOp({"CrosstowerNormalisedActivation",
-              {"z: float", "b: float"},
-              {"a: float", "y: float"},
-              forwardShapes,
-              computeForward});
-  registerOp({"CrosstowerNormalisedActivationGrad",
-              {"dy: float", "a: float"},
-              {"dz: float", "db: float"},
-              backwardShapes,
-              computeBackward});
+  registerOp<Rule>({"CrosstowerNormalisedActivation", {"z: float", "b: float"}, {"a: float", "y: float"}, attributes, computeForward});
+  registerOp<Rule>({"CrosstowerNormalisedActivationGrad", {"dy: float", "a: float"}, {"dz: float", "db: float"}, attributes, computeBackward});
   return true;
 }();
 
 }  // namespace
+}  // namespace crosstower
