@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "matrixProduct.h"
@@ -45,16 +44,18 @@ class Pictures {
   }
 
  private:
-  void toBlocks(const float* given) {
+  AVX512 void toBlocks(const float* given) {
     const auto& [height, width, channels] = shape_.given;
-    const int stride = shape_.stride, runFloats = stride * channels;
-    float* to = blocks_.get();
-    for (int top = 0; top < shape_.in.height * stride; top += stride) {
-      for (int left = 0; left < shape_.in.width * stride; left += stride) {
-        for (int row = top; row < top + stride; row++, to += runFloats) {
-          const int there = row < height ? std::clamp((width - left) * channels, 0, runFloats) : 0;
-          if (there > 0) std::memcpy(to, given + (static_cast<long>(row) * width + left) * channels, there * sizeof(float));
-          std::fill(to + there, to + runFloats, 0.0f);
+    const int stride = shape_.stride, runFloats = stride * channels, blockFloats = stride * runFloats;
+    for (int row = 0; row < shape_.in.height * stride; row++) {
+      const float* from = given + static_cast<long>(row) * width * channels;
+      float* to = blocks_.get() + static_cast<long>(row / stride) * shape_.in.width * blockFloats + row % stride * runFloats;
+      const int there = row < height ? width * channels : 0;
+      for (int run = 0; run < shape_.in.width; run++, to += blockFloats) {
+        for (int i = 0; i < runFloats; i += lanes) {
+          const int first = run * runFloats + i;
+          const __mmask16 isThere = first < there ? laneMask(there, first) : 0;
+          _mm512_mask_storeu_ps(to + i, laneMask(runFloats, i), _mm512_maskz_loadu_ps(isThere, from + first));
         }
       }
     }
@@ -93,7 +94,7 @@ void convolve(const Shape& shape, const float* x, const float* w, float* y) {
   const int inFloats = roundUpToLanes(shape.in.channels), outFloats = roundUpToLanes(shape.out.channels);
   const long uElement = static_cast<long>(shape.in.channels) * outFloats;
   const Floats u = newFloats(elements * uElement);
-  weightsToTiles<m, r>(shape.in.channels, shape.out.channels, w, {u.get(), uElement, outFloats});
+  weightsToTiles<m, r>(w, shape.in.channels, shape.out.channels, {u.get(), uElement, outFloats});
 
   const long tiles = shape.pictures * tiling.inPicture();
   const auto computeBlocks = [&](long firstBlock, long endBlock) {
@@ -106,7 +107,7 @@ void convolve(const Shape& shape, const float* x, const float* w, float* y) {
       for (int t = 0; t < count; t++) {
         const auto [picture, place] = tiling[first + t];
         const Place from{place.top - shape.zerosBefore, place.left - shape.zerosBefore};
-        inputToTile<m, r>(shape.in, pictures[picture], from, 0, shape.in.channels, {v.get() + t * inFloats, inElement, inFloats});
+        mapsToTile<OfInput<m, r>>(shape.in, pictures[picture], from, 0, shape.in.channels, {v.get() + t * inFloats, inElement, inFloats});
       }
       for (int e = 0; e < elements; e++) {
         multiply(count, outFloats, shape.in.channels, {v.get() + e * inElement, inFloats, 1}, {u.get() + e * uElement, outFloats},
@@ -140,8 +141,8 @@ void weightGradient(const Shape& shape, const float* x, const float* dy, float* 
       for (int t = 0; t < count; t++) {
         const auto [picture, place] = tiling[first + t];
         const Place from{place.top - shape.zerosBefore, place.left - shape.zerosBefore};
-        inputToTile<m, r>(shape.in, pictures[picture], from, firstChannel, endChannel, {v.get() + t * inFloats, inElement, inFloats});
-        gradientToTile<m, r>(shape.out, dy + picture * shape.out.floats(), place, {d.get() + t * outFloats, outElement, outFloats});
+        mapsToTile<OfInput<m, r>>(shape.in, pictures[picture], from, firstChannel, endChannel, {v.get() + t * inFloats, inElement, inFloats});
+        mapsToTile<Transposed<OfOutput<m, r>>>(shape.out, dy + picture * shape.out.floats(), place, 0, outChannels, {d.get() + t * outFloats, outElement, outFloats});
       }
       for (int e = 0; e < elements; e++) {
         multiply(channels, outFloats, count, {v.get() + e * inElement, 1, inFloats}, {d.get() + e * outElement, outFloats},

@@ -73,8 +73,8 @@ struct Transposed {
   static constexpr double at(int i, int j) { return Matrix::at(j, i); }
 };
 
-/** out[i * stride] = sum over j of M[i][j] * in[j * stride]. */
-template <typename Matrix, int stride>
+/** out[i] = sum over j of M[i][j] * in[j]. */
+template <typename Matrix>
 AVX512_INLINE void multiplyBy(const Vector* in, Vector* out) {
 #pragma GCC unroll 8
   for (int i = 0; i < Matrix::rows; i++) {
@@ -84,30 +84,36 @@ AVX512_INLINE void multiplyBy(const Vector* in, Vector* out) {
     for (int j = 0; j < Matrix::columns; j++) {
       const float factor = static_cast<float>(Matrix::at(i, j));
       if (factor == 0) continue;
-      const Vector value = in[j * stride];
-      if (isEmpty) sum = factor == 1 ? value : _mm512_mul_ps(value, _mm512_set1_ps(factor));
-      else if (factor == 1) sum = _mm512_add_ps(sum, value);
-      else if (factor == -1) sum = _mm512_sub_ps(sum, value);
-      else sum = _mm512_fmadd_ps(value, _mm512_set1_ps(factor), sum);
+      if (isEmpty) sum = factor == 1 ? in[j] : _mm512_mul_ps(in[j], _mm512_set1_ps(factor));
+      else if (factor == 1) sum = _mm512_add_ps(sum, in[j]);
+      else if (factor == -1) sum = _mm512_sub_ps(sum, in[j]);
+      else sum = _mm512_fmadd_ps(in[j], _mm512_set1_ps(factor), sum);
       isEmpty = false;
     }
-    out[i * stride] = sum;
+    out[i] = sum;
   }
 }
 
-/** out = M in M^T, both square and in rows. */
-template <typename Matrix>
-AVX512_INLINE void transform(const Vector* in, Vector* out) {
+/** M X M^T of a square X whose vectors load(i, j) gives, each of them once; store(i, j, vector) takes those of the result. */
+template <typename Matrix, typename Load, typename Store>
+AVX512_INLINE void transform(Load load, Store store) {
   constexpr int rows = Matrix::rows, columns = Matrix::columns;
-  Vector half[rows * columns];
+  Vector half[rows][columns];
 #pragma GCC unroll 8
-  for (int j = 0; j < columns; j++) multiplyBy<Matrix, columns>(in + j, half + j);
+  for (int j = 0; j < columns; j++) {
+    Vector in[columns], out[rows];
+#pragma GCC unroll 8
+    for (int i = 0; i < columns; i++) in[i] = load(i, j);
+    multiplyBy<Matrix>(in, out);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) half[i][j] = out[i];
+  }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++) {
-    Vector row[rows];
-    multiplyBy<Matrix, 1>(half + i * columns, row);
+    Vector out[rows];
+    multiplyBy<Matrix>(half[i], out);
 #pragma GCC unroll 8
-    for (int j = 0; j < rows; j++) out[i * rows + j] = row[j];
+    for (int j = 0; j < rows; j++) store(i, j, out[j]);
   }
 }
 
@@ -123,57 +129,35 @@ struct Place {
   int top, left;
 };
 
-/** A square of the maps at `place`, side * side vectors of channels. */
-template <int side>
-AVX512_INLINE void loadSquare(const Maps& maps, const float* x, Place place, int channel, Vector* square) {
-  const __mmask16 mask = laneMask(maps.channels, channel);
-#pragma GCC unroll 8
-  for (int i = 0; i < side; i++) {
-    const int row = place.top + i;
-#pragma GCC unroll 8
-    for (int j = 0; j < side; j++) {
-      const int column = place.left + j;
-      const bool isInside = row >= 0 && row < maps.height && column >= 0 && column < maps.width;
-      const long offset = (static_cast<long>(row) * maps.width + column) * maps.channels + channel;
-      square[i * side + j] = _mm512_maskz_loadu_ps(isInside ? mask : 0, x + offset);
-    }
-  }
+/** Whether all of a square is in the maps. */
+inline bool isWithin(const Maps& maps, Place place, int side) {
+  return place.top >= 0 && place.left >= 0 && place.top + side <= maps.height && place.left + side <= maps.width;
 }
 
-template <int count>
-AVX512_INLINE void storeElements(const Vector* elements, Tiles<float> tiles, int channel) {
-#pragma GCC unroll 64
-  for (int e = 0; e < count; e++) _mm512_store_ps(tiles.at + e * tiles.element + channel, elements[e]);
-}
+inline long offsetOf(const Maps& maps, int row, int column) { return (static_cast<long>(row) * maps.width + column) * maps.channels; }
 
-template <int count>
-AVX512_INLINE void loadElements(Tiles<const float> tiles, int channel, Vector* elements) {
-#pragma GCC unroll 64
-  for (int e = 0; e < count; e++) elements[e] = _mm512_load_ps(tiles.at + e * tiles.element + channel);
-}
-
-/** One tile of B^T x B, of the channels from `first` to `end`. */
-template <int m, int r>
-AVX512 void inputToTile(const Maps& maps, const float* x, Place place, int first, int end, Tiles<float> tile) {
-  using Matrix = OfInput<m, r>;
+/** M X M^T of the square X of the maps at `place`, for the channels from `first` to `end`. Of a square within the maps no point is asked. */
+template <typename Matrix, bool isWithin>
+AVX512_INLINE void squareToTile(const Maps& maps, const float* x, Place place, int first, int end, Tiles<float> tile) {
   for (int channel = first; channel < end; channel += lanes) {
-    Vector in[Matrix::columns * Matrix::columns], out[Matrix::rows * Matrix::rows];
-    loadSquare<Matrix::columns>(maps, x, place, channel, in);
-    transform<Matrix>(in, out);
-    storeElements<Matrix::rows * Matrix::rows>(out, tile, channel - first);
+    const __mmask16 mask = laneMask(maps.channels, channel);
+    const float* from = x + offsetOf(maps, place.top, place.left) + channel;
+    float* to = tile.at + channel - first;
+    transform<Matrix>(
+        [&](int i, int j) AVX512 {
+          const int row = place.top + i, column = place.left + j;
+          const bool isInside = isWithin || (row >= 0 && row < maps.height && column >= 0 && column < maps.width);
+          return _mm512_maskz_loadu_ps(isInside ? mask : 0, from + offsetOf(maps, i, j));
+        },
+        [&](int i, int j, Vector value) AVX512 { _mm512_store_ps(to + (i * Matrix::rows + j) * tile.element, value); });
   }
 }
 
-/** One tile of A dy A^T, which is the transpose of tileToOutput. */
-template <int m, int r>
-AVX512 void gradientToTile(const Maps& maps, const float* dy, Place place, Tiles<float> tile) {
-  using Matrix = Transposed<OfOutput<m, r>>;
-  for (int channel = 0; channel < maps.channels; channel += lanes) {
-    Vector in[Matrix::columns * Matrix::columns], out[Matrix::rows * Matrix::rows];
-    loadSquare<Matrix::columns>(maps, dy, place, channel, in);
-    transform<Matrix>(in, out);
-    storeElements<Matrix::rows * Matrix::rows>(out, tile, channel);
-  }
+/** One tile of B^T x B (`Matrix` OfInput), or of A dy A^T (Transposed OfOutput), for the channels from `first` to `end`. */
+template <typename Matrix>
+AVX512 void mapsToTile(const Maps& maps, const float* x, Place place, int first, int end, Tiles<float> tile) {
+  if (isWithin(maps, place, Matrix::columns)) squareToTile<Matrix, true>(maps, x, place, first, end, tile);
+  else squareToTile<Matrix, false>(maps, x, place, first, end, tile);
 }
 
 /** One tile of y = A^T M A. */
@@ -182,32 +166,27 @@ AVX512 void tileToOutput(Tiles<const float> tile, const Maps& maps, Place place,
   using Matrix = OfOutput<m, r>;
   for (int channel = 0; channel < maps.channels; channel += lanes) {
     const __mmask16 mask = laneMask(maps.channels, channel);
-    Vector in[Matrix::columns * Matrix::columns], out[m * m];
-    loadElements<Matrix::columns * Matrix::columns>(tile, channel, in);
-    transform<Matrix>(in, out);
-#pragma GCC unroll 8
-    for (int i = 0; i < m; i++) {
-#pragma GCC unroll 8
-      for (int j = 0; j < m; j++) {
-        if (place.top + i >= maps.height || place.left + j >= maps.width) continue;
-        const long offset = (static_cast<long>(place.top + i) * maps.width + place.left + j) * maps.channels + channel;
-        _mm512_mask_storeu_ps(y + offset, mask, out[i * m + j]);
-      }
-    }
+    const float* from = tile.at + channel;
+    float* to = y + offsetOf(maps, place.top, place.left) + channel;
+    transform<Matrix>([&](int i, int j) AVX512 { return _mm512_load_ps(from + (i * Matrix::columns + j) * tile.element); },
+                      [&](int i, int j, Vector value) AVX512 {
+                        if (place.top + i < maps.height && place.left + j < maps.width) _mm512_mask_storeu_ps(to + offsetOf(maps, i, j), mask, value);
+                      });
   }
 }
 
-/** U = G w G^T of every pair of channels: w [r,r,C,K], a "tile" for each c. */
+/** U = G w G^T of every pair of channels: w [r,r,C,K], a tile for each c. */
 template <int m, int r>
-AVX512 void weightsToTiles(int inChannels, int outChannels, const float* w, Tiles<float> u) {
+AVX512 void weightsToTiles(const float* w, int inChannels, int outChannels, Tiles<float> u) {
   using Matrix = OfWeights<m, r>;
   for (int c = 0; c < inChannels; c++) {
     for (int k = 0; k < outChannels; k += lanes) {
       const __mmask16 mask = laneMask(outChannels, k);
-      Vector in[r * r], out[Matrix::rows * Matrix::rows];
-      for (int e = 0; e < r * r; e++) in[e] = _mm512_maskz_loadu_ps(mask, w + (static_cast<long>(e) * inChannels + c) * outChannels + k);
-      transform<Matrix>(in, out);
-      storeElements<Matrix::rows * Matrix::rows>(out, {u.at + c * u.row, u.element, u.row}, k);
+      const float* from = w + static_cast<long>(c) * outChannels + k;
+      float* to = u.at + c * u.row + k;
+      transform<Matrix>(
+          [&](int i, int j) AVX512 { return _mm512_maskz_loadu_ps(mask, from + static_cast<long>(i * r + j) * inChannels * outChannels); },
+          [&](int i, int j, Vector value) AVX512 { _mm512_store_ps(to + (i * Matrix::rows + j) * u.element, value); });
     }
   }
 }
@@ -219,10 +198,11 @@ AVX512 void tilesToWeights(Tiles<const float> u, int inChannels, int outChannels
   for (int c = first; c < end; c++) {
     for (int k = 0; k < outChannels; k += lanes) {
       const __mmask16 mask = laneMask(outChannels, k);
-      Vector in[Matrix::columns * Matrix::columns], out[r * r];
-      loadElements<Matrix::columns * Matrix::columns>({u.at + (c - first) * u.row, u.element, u.row}, k, in);
-      transform<Matrix>(in, out);
-      for (int e = 0; e < r * r; e++) _mm512_mask_storeu_ps(dw + (static_cast<long>(e) * inChannels + c) * outChannels + k, mask, out[e]);
+      const float* from = u.at + (c - first) * u.row + k;
+      float* to = dw + static_cast<long>(c) * outChannels + k;
+      transform<Matrix>(
+          [&](int i, int j) AVX512 { return _mm512_load_ps(from + (i * Matrix::columns + j) * u.element); },
+          [&](int i, int j, Vector value) AVX512 { _mm512_mask_storeu_ps(to + static_cast<long>(i * r + j) * inChannels * outChannels, mask, value); });
     }
   }
 }
