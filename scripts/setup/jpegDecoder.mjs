@@ -45,7 +45,8 @@ export async function buildJpegDecoder(project, cache, device, progress) {
     return { folder: whole };
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
-    return { reason: error.message.split('\n').find((line) => /error:/i.test(line)) ?? error.message.split('\n', 1)[0] };
+    const lines = error.message.split('\n');
+    return { reason: (lines.find((line) => /error:/i.test(line)) ?? lines[0]).trim() };
   }
 }
 
