@@ -1,6 +1,6 @@
 // `npm run setup`: everything a clone needs before it can train, each step skipped when its result is already there.
 //
-//   npm packages -> libtensorflow (out of TensorFlow's wheel) -> tfjs-node's binding, compiled against it -> jemalloc -> dist/
+//   npm packages -> libtensorflow (out of TensorFlow's wheel) -> tfjs-node's binding, compiled against it -> the JPEG decoder -> jemalloc -> dist/
 //
 // Invariant: a result appears under its final name only when it is whole (everything is made in a staging folder of the
 // cache and renamed), so a set-up that was killed at any moment is repaired by running it again.
@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { packagesAreInstalled, installPackages, sourcesAreBuilt, buildSources, linkCommands } from './setup/project.mjs';
 import { findBinding, buildBinding, linkBinding } from './setup/binding.mjs';
 import { findJemalloc, fetchJemalloc } from './setup/jemalloc.mjs';
+import { findJpegDecoder, buildJpegDecoder, linkJpegDecoder } from './setup/jpegDecoder.mjs';
 import { takeLock } from './setup/lock.mjs';
 import { missingTools, unsupportedPlatform } from './setup/machine.mjs';
 import { SetupError, say, step } from './setup/report.mjs';
@@ -74,7 +75,7 @@ async function main() {
   }
 }
 
-/** Packages, TensorFlow, binding, jemalloc: all that the sources need to run. */
+/** Packages, TensorFlow, binding, JPEG decoder, jemalloc: all that the sources need to run. */
 async function prepare(project, cache, device, withTestTools) {
   const tensorflow = findTensorflow(cache, device);
   const binding = findBinding(project, cache, device);
@@ -90,6 +91,15 @@ async function prepare(project, cache, device, withTestTools) {
   linkBinding(project, cache, device);
 
   const before = readEnvironment(project);
+  let jpegDecoder = findJpegDecoder(project, cache, device);
+  if (!jpegDecoder && before?.jpegDecoder !== null) {
+    const { folder, reason } = await step('making the JPEG decoder', (progress) =>
+      buildJpegDecoder(project, cache, device, progress),
+    );
+    jpegDecoder = folder;
+    if (!jpegDecoder) say(`no fast JPEG decoder here, and sharp does its work at a quarter of the speed: ${reason}`);
+  }
+  linkJpegDecoder(project, jpegDecoder);
   let jemalloc = findJemalloc(cache);
   if (!jemalloc && !before) {
     jemalloc = await step('fetching the allocator jemalloc', () => fetchJemalloc(cache));
@@ -108,6 +118,7 @@ async function prepare(project, cache, device, withTestTools) {
   }
   writeEnvironment(project, {
     jemalloc,
+    jpegDecoder: jpegDecoder ?? null,
     testTools,
     testPrograms,
     libraryPath: findTensorflow(cache, device).libraryPath,

@@ -7,16 +7,13 @@
 //     contents.json                    the size of each library
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { SetupError, run } from './report.mjs';
+import { SetupError } from './report.mjs';
 import { stagingFolder } from './staging.mjs';
+import { unpackedWheels } from './wheels.mjs';
 
 export const tensorflowVersion = '2.21.0';
-
-// What the lists of wheels were resolved for; it does not depend on the python3 that runs pip, as nothing is installed.
-const wheelTarget = ['--python-version=3.11', '--implementation=cp', '--abi=cp311', '--abi=abi3', '--abi=none'];
-const wheelPlatforms = ['manylinux_2_27', 'manylinux2014', 'manylinux_2_17', 'manylinux2010', 'manylinux_2_12'];
 
 /** `cpu` or `gpu`: what the user asks for, else what the machine has. */
 export function chooseDevice(asked) {
@@ -54,25 +51,7 @@ export function findTensorflow(cache, device) {
 /** Downloads the wheels (pip compares them with the hashes of the list), unpacks what we need, and drops the wheels. */
 export async function fetchTensorflow(cache, device, progress) {
   const staging = stagingFolder(cache);
-  const wheels = join(staging, 'wheels');
-  const unpacked = join(staging, 'unpacked');
-  mkdirSync(wheels);
-  mkdirSync(unpacked);
-
-  progress.detail = () => `${Math.round(folderBytes(wheels) / 1e6)} MB`;
-  const download = ['download', '--no-deps', '--no-cache-dir', '--only-binary=:all:', '--require-hashes', '--progress-bar=off'];
-  const platforms = wheelPlatforms.map((name) => `--platform=${name}_x86_64`);
-  await run(
-    'python3',
-    ['-m', 'pip', ...download, ...wheelTarget, ...platforms, '--dest', wheels, '--requirement', wheelList(device)],
-    { env: { ...process.env, TMPDIR: wheels } }, // pip's temporary files are as big as the wheels: keep them on the cache's disk.
-  );
-
-  progress.detail = 'unpacking';
-  const files = readdirSync(wheels).filter((name) => name.endsWith('.whl'));
-  const unpacker = join(import.meta.dirname, 'unpack_wheels.py');
-  const libraries = await run('python3', [unpacker, unpacked, ...files.map((name) => join(wheels, name))]);
-  writeFileSync(join(unpacked, 'contents.json'), libraries);
+  const unpacked = await unpackedWheels(staging, wheelList(device), progress);
 
   const whole = tensorflowFolder(cache, device);
   rmSync(whole, { recursive: true, force: true });
@@ -81,16 +60,4 @@ export async function fetchTensorflow(cache, device, progress) {
 
 function wheelList(device) {
   return join(import.meta.dirname, `wheels-${device}.txt`);
-}
-
-/** Bytes of the files in a folder and its subfolders; what vanishes while we look counts as nothing. */
-function folderBytes(folder) {
-  try {
-    return readdirSync(folder, { recursive: true })
-      .map((name) => statSync(join(folder, name), { throwIfNoEntry: false }))
-      .reduce((sum, stats) => sum + (stats?.isFile() ? stats.size : 0), 0);
-  } catch (error) {
-    if (error.code === 'ENOENT') return 0;
-    throw error;
-  }
 }

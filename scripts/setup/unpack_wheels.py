@@ -1,4 +1,4 @@
-"""unpack_wheels.py FOLDER WHEEL...: takes the native parts out of TensorFlow's and NVIDIA's wheels, in the wheels' own layout.
+"""unpack_wheels.py FOLDER WHEEL...: takes the native parts out of TensorFlow's, NVIDIA's and Pillow's wheels, in their own layout.
 
 Every file is compared with the SHA-256 that the wheel's RECORD states. A wheel is deleted as soon as it is unpacked, so
 that wheels and their contents never fill the disk together. The last line on standard output is a JSON object that maps
@@ -20,6 +20,7 @@ WANTED = re.compile(
     r"|tensorflow/include/"
     r"|nvidia/[^/]+/lib/.*\.so"
     r"|nvidia/cuda_nvcc/(bin|nvvm)/"
+    r"|pillow\.libs/libjpeg-.*\.so"
 )
 CHUNK_BYTES = 1 << 20
 

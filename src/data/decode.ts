@@ -17,7 +17,7 @@ export interface DecodeRule {
 export class BadPictureError extends Error {}
 
 /** A small PNG can name a picture of billions of pixels. */
-const maxPixels = 40_000_000;
+export const maxPixels = 40_000_000;
 export const maxPictureBytes = 64 * 1024 * 1024;
 
 let isRestricted = false;

@@ -7,6 +7,7 @@ import { croppedShape } from './augment.ts';
 import { BadPictures } from './badPictures.ts';
 import type { DataSource, PictureShape, PixelStatistics } from './batch.ts';
 import { colourOffsets } from './colour.ts';
+import { whyNoCutJpeg } from './cutJpeg.ts';
 import type { DecodeRule } from './decode.ts';
 import { findDataset } from './findDataset.ts';
 import { Loader, loaderThreadFile } from './loader.ts';
@@ -40,6 +41,8 @@ export async function openData(config: DataConfig, options: OpenDataOptions): Pr
   const shape = croppedShape(train.shape, cropSize);
   const augment = { seed: config.seed, augment: config.augment, cropSize };
   const badPictures = new BadPictures(config.onBadImage, { counts, log });
+  const whySlow = 'pixels' in train ? undefined : whyNoCutJpeg();
+  if (whySlow !== undefined) log(`JPEG pictures are decoded by sharp alone, at a quarter of the speed: ${whySlow}`);
   const loader = new Loader({ splits: { train, test }, augment }, { threads, threadFile: loaderThreadFile, badPictures });
   try {
     const statistics = await statisticsOf(found, train, loader);

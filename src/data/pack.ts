@@ -1,9 +1,9 @@
-// Makes one batch: read each picture, cut it, lay it beside the others. Runs inside a loader thread; tests call it directly.
+// Makes one batch: a window of each picture, one beside the other. Runs inside a loader thread; tests call it directly.
 // Invariant: the batch is a pure function of the pictures, the options and the request; a picture that cannot be decoded is replaced by the
 // next one of the split that can.
 
 import type { Batch, BatchRequest } from './batch.ts';
-import { centrePlacement, croppedShape, cutPicture, trainingPlacements, viewPlacement } from './augment.ts';
+import { centrePlacement, croppedShape, trainingPlacements, viewPlacement } from './augment.ts';
 import type { AugmentOptions } from './augment.ts';
 import { DataError } from '../spec/errors.ts';
 import { BadPictureError } from './decode.ts';
@@ -32,9 +32,9 @@ export async function packBatch(pictures: Pictures, options: AugmentOptions, req
   const labels = new Int32Array(request.indices.length);
   const bad: BadPicture[] = [];
   for (const [position, index] of request.indices.entries()) {
-    const { picture, from } = await readOrNext(pictures, index, bad);
     const out = pixels.subarray(position * pictureBytes, (position + 1) * pictureBytes);
-    cutPicture(picture, pictures.shape, placementOf(index), out, shape);
+    const placement = placementOf(index);
+    const from = await firstSound(pictures, index, bad, (picture) => pictures.cut(picture, placement, out, shape));
     labels[position] = pictures.label(from);
   }
   return { pixels, labels, shape, bad };
@@ -49,11 +49,18 @@ function placements({ shape }: Pictures, options: AugmentOptions, { split, epoch
 /** Tries that a split of damaged pictures is given before it is given up; the loader counts what was bad. */
 const maxTries = 1000;
 
-async function readOrNext(pictures: Pictures, index: number, bad: BadPicture[]): Promise<{ picture: Uint8Array; from: number }> {
+/** Which picture was cut: the one at `index`, or the next that is sound. */
+async function firstSound(
+  pictures: Pictures,
+  index: number,
+  bad: BadPicture[],
+  cut: (picture: number) => void | Promise<void>,
+): Promise<number> {
   for (let tries = 0; ; tries++) {
-    const from = (index + tries) % pictures.count;
+    const from = tries === 0 ? index : (index + tries) % pictures.count;
     try {
-      return { picture: await pictures.read(tries === 0 ? index : from), from: tries === 0 ? index : from };
+      await cut(from);
+      return from;
     } catch (error) {
       if (!(error instanceof BadPictureError)) throw error;
       if (tries >= Math.min(maxTries, pictures.count - 1))
