@@ -4,7 +4,7 @@ import tf from '@tensorflow/tfjs-node-gpu';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { networks, planNetwork } from '../../src/spec/network.ts';
 import { keyedMasks } from '../../src/tower/dropout.ts';
-import { chooseKernels } from '../../src/tower/kernels.ts';
+import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import { drawMerged } from '../tower/mergedWeights.ts';
 import { drawBatch, relativeError } from '../tower/tensors.ts';
 import { switchedPlans } from '../tower/switches.ts';
@@ -22,6 +22,11 @@ const step = 3;
  * other, than 1.5e-5 of their root mean square: no decision tips over.
  */
 const rounding = 1e-5;
+/** Winograd's transforms multiply the rounding of a convolution's sums by up to 5 (src/tower/native/winograd.h). */
+const roundingOfWinograd = 5 * rounding;
+
+const chosen = chooseKernels();
+const sums = { ...chosen, convolution: portableKernels.convolution };
 
 const { tiny, compact } = networks;
 describe.each([
@@ -30,52 +35,56 @@ describe.each([
   ...switchedPlans(classes).map(({ variant, plan }) => ({ name: `tiny with ${variant}`, plan })),
 ])('two towers of $name', ({ name, plan }) => {
   test.each([
-    { form: 'paper', microBatch: 3 },
-    { form: 'inverted', microBatch: 2 },
-  ] as const)('with $form dropout, $microBatch pictures at a time, are one grouped network', async ({ form, microBatch }) => {
-    const weights = drawMerged(plan);
-    const { images, labels } = drawBatch(name, { pictures, size: plan.spec.inputSize, classes });
-    const masks = ([0, 1] as const).map((tower) => keyedMasks(1, tower, rate));
-    const pair = new TowerPair({
-      plan,
-      kernels: chooseKernels(),
-      dropout: { rate, form },
-      masks: (tower) => masks[tower]!,
-      microBatch,
-    });
-    onTestFinished(() => {
-      pair.close();
-    });
-    pair.loadMerged('weights', weights);
-    const results = await pair.computeGradients(step, images, labels);
-    const [zero, one] = results;
-
-    const factor = form === 'paper' ? 1 : 1 / (1 - rate);
-    const merged = plan.denses
-      .filter(({ spec }) => spec.hidden)
-      .map(({ spec, units }): [string, tf.Tensor] => {
-        const halves = masks.map((draw) => draw({ layer: spec.name, step, shape: [pictures, units] }));
-        return [spec.name, tf.mul(tf.concat(halves, 1), factor)];
+    { form: 'paper', microBatch: 3, convolutions: "TensorFlow's", kernels: sums, tolerance: rounding },
+    { form: 'inverted', microBatch: 2, convolutions: "TensorFlow's", kernels: sums, tolerance: rounding },
+    { form: 'inverted', microBatch: 2, convolutions: 'the chosen', kernels: chosen, tolerance: roundingOfWinograd },
+  ] as const)(
+    'with $form dropout, $microBatch pictures at a time, $convolutions convolutions, are one grouped network',
+    async ({ form, microBatch, kernels, tolerance }) => {
+      const weights = drawMerged(plan);
+      const { images, labels } = drawBatch(name, { pictures, size: plan.spec.inputSize, classes });
+      const masks = ([0, 1] as const).map((tower) => keyedMasks(1, tower, rate));
+      const pair = new TowerPair({
+        plan,
+        kernels,
+        dropout: { rate, form },
+        masks: (tower) => masks[tower]!,
+        microBatch,
       });
-    const whole = groupedPass(plan, weights, { images, labels, masks: new Map(merged) });
+      onTestFinished(() => {
+        pair.close();
+      });
+      pair.loadMerged('weights', weights);
+      const results = await pair.computeGradients(step, images, labels);
+      const [zero, one] = results;
 
-    expect(one.scores).toEqual(zero.scores);
-    expect(relativeError([zero.scores.lossSum / pictures], [whole.loss])).toBeLessThan(rounding);
-    expect(relativeError(pair.logits(), whole.logits)).toBeLessThan(rounding);
-    const gradients = pair.mergeGradients(results);
-    expect([...gradients.keys()]).toEqual([...whole.gradients.keys()]);
-    let squaredNorm = 0;
-    for (const [parameter, expected] of whole.gradients) {
-      expect(relativeError(gradients.get(parameter)!, expected), parameter).toBeLessThan(rounding);
-      squaredNorm += expected.reduce((sum, value) => sum + value ** 2, 0);
-    }
-    expect(relativeError([zero.squaredNorm + one.squaredNorm], [squaredNorm])).toBeLessThan(rounding);
-  });
+      const factor = form === 'paper' ? 1 : 1 / (1 - rate);
+      const merged = plan.denses
+        .filter(({ spec }) => spec.hidden)
+        .map(({ spec, units }): [string, tf.Tensor] => {
+          const halves = masks.map((draw) => draw({ layer: spec.name, step, shape: [pictures, units] }));
+          return [spec.name, tf.mul(tf.concat(halves, 1), factor)];
+        });
+      const whole = groupedPass(plan, weights, { images, labels, masks: new Map(merged) });
+
+      expect(one.scores).toEqual(zero.scores);
+      expect(relativeError([zero.scores.lossSum / pictures], [whole.loss])).toBeLessThan(tolerance);
+      expect(relativeError(pair.logits(), whole.logits)).toBeLessThan(tolerance);
+      const gradients = pair.mergeGradients(results);
+      expect([...gradients.keys()]).toEqual([...whole.gradients.keys()]);
+      let squaredNorm = 0;
+      for (const [parameter, expected] of whole.gradients) {
+        expect(relativeError(gradients.get(parameter)!, expected), parameter).toBeLessThan(tolerance);
+        squaredNorm += expected.reduce((sum, value) => sum + value ** 2, 0);
+      }
+      expect(relativeError([zero.squaredNorm + one.squaredNorm], [squaredNorm])).toBeLessThan(tolerance);
+    },
+  );
 
   test('hold the same bits where they hold the same thing: the gradient of the last bias', async () => {
     const pair = new TowerPair({
       plan,
-      kernels: chooseKernels(),
+      kernels: chosen,
       dropout: { rate, form: 'paper' },
       masks: (tower) => keyedMasks(1, tower, rate),
       microBatch: 2,
