@@ -62,7 +62,7 @@ async function readPictures(data: DataSource, count: number, epoch: number): Pro
   const before = process.cpuUsage();
   for (let start = 0; start < count; start += batch) {
     const indices = Uint32Array.from({ length: Math.min(batch, count - start) }, (_, i) => (start + i) % data.counts.train);
-    await data.load({ split: 'train', epoch, indices });
+    data.release(await data.load({ split: 'train', epoch, indices }));
   }
   const { user, system } = process.cpuUsage(before);
   return (user + system) / 1e6;

@@ -86,7 +86,9 @@ export async function feed(
     await group.takeCredit(replicasFor(indices.length, config));
     signal.throwIfAborted();
     const traced = kind === 'train' && traces?.isTraced(step) === true;
-    group.sendBatch({ kind, step, epoch, index, traced }, batch);
+    group.sendBatch({ kind, step, epoch, index, traced }, batch, () => {
+      data.release(batch);
+    });
   }
 }
 

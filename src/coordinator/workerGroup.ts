@@ -23,6 +23,7 @@ import { LinkPlan } from './linkPlan.ts';
 import type { Member } from './member.ts';
 import { chooseSeats, seatNames, seatNumber, seatsOf } from './seats.ts';
 import type { Seat } from './seats.ts';
+import { SentBatches } from './sentBatches.ts';
 import { Waits } from './waits.ts';
 
 /** What the towers of a generation start from, and the step that it is the state of. */
@@ -69,6 +70,7 @@ export class WorkerGroup {
   /** Where the neighbours of a seat listen for it. */
   #addresses: { readonly seat: number; readonly message: PeerAddress }[] = [];
   #waits = new Waits();
+  #sent = new SentBatches();
   #stateSent: Promise<void> = Promise.resolve();
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
@@ -118,6 +120,7 @@ export class WorkerGroup {
     this.#socket.startGeneration(this.#socket.generation + 1);
     this.#heard.clear();
     this.#waits = new Waits();
+    this.#sent = new SentBatches();
     this.#stateSent = Promise.resolve();
     this.#links = this.#newLinks();
     this.#addresses = [];
@@ -147,7 +150,11 @@ export class WorkerGroup {
 
   /** A message to every worker. */
   broadcast(header: Outgoing<ToWorker>, payload: readonly Uint8Array[] = []): void {
-    for (const { workerId } of this.#members) this.#socket.send(workerId, header, payload);
+    this.#socket.sendAll(
+      this.#members.map(({ workerId }) => workerId),
+      header,
+      payload,
+    );
   }
 
   /** Waits until the workers of the first `replicas` replicas take another batch, and counts it as taken. */
@@ -157,27 +164,35 @@ export class WorkerGroup {
     for (const member of members()) member.credit--;
   }
 
-  /** Sends every replica its rows of a batch; those that get none hear nothing of it. */
+  /**
+   * Sends every replica its rows of a batch; those that get none hear nothing of it. `whenRead`, of all batches or of
+   * none, is called once nobody reads the batch here any more.
+   */
   sendBatch(
     header: Pick<Extract<ToWorker, { type: 'batch' }>, 'kind' | 'step' | 'epoch' | 'index' | 'traced'>,
     batch: Batch,
+    whenRead?: () => void,
   ): void {
     const shards = shardsOf(batch.labels.length, this.#facts.config.replicas);
-    const messages = shards.map((shard) => {
+    const readers = shards.map(({ count }, replica) =>
+      this.#members.filter(({ seats }) => count > 0 && seats[0].replica === replica).map(({ workerId }) => workerId),
+    );
+    if (whenRead !== undefined) this.#sent.add(readers.flat(), whenRead);
+    for (const [replica, shard] of shards.entries()) {
       const part = rowsOf(batch, shard);
       const hasColour = part.colour !== undefined;
-      return { header: { type: 'batch', ...header, ...shard, ...part.shape, hasColour } as const, payload: batchPayload(part) };
-    });
-    for (const { workerId, seats } of this.#members) {
-      const message = messages[seats[0].replica];
-      if (message !== undefined && message.header.count > 0) this.#socket.send(workerId, message.header, message.payload);
+      const whole = { type: 'batch', ...header, ...shard, ...part.shape, hasColour } as const;
+      this.#socket.sendAll(readers[replica] ?? [], whole, batchPayload(part));
     }
   }
 
   /** Tells every worker what is decided on a step; replicas are alike, so that a snapshot is taken of the first. */
   sendDecision(decision: Outgoing<Extract<ToWorker, { type: 'decision' }>>): void {
-    for (const { workerId, seats } of this.#members)
-      this.#socket.send(workerId, { ...decision, snapshot: decision.snapshot && seats[0].replica === 0 });
+    for (const isFirst of [true, false]) {
+      const members = this.#members.filter(({ seats }) => (seats[0].replica === 0) === isFirst);
+      const workerIds = members.map(({ workerId }) => workerId);
+      this.#socket.sendAll(workerIds, { ...decision, snapshot: decision.snapshot && isFirst });
+    }
   }
 
   /** What every tower says in `kind` at `step` (of batch `index`), in the order of the seats of the first `replicas` replicas. */
@@ -278,6 +293,7 @@ export class WorkerGroup {
         break;
       case 'credit':
         member.credit += header.count;
+        if (header.step > 0) this.#sent.read(workerId);
         break;
       case 'gradients':
       case 'stepDone':

@@ -78,7 +78,7 @@ function windowStart(side: number, cropSize: number, key: RandomKey, draw: numbe
   return randomBelow(key, draw, 2 * most + 1) - most;
 }
 
-/** Cuts the window at `placement` from `picture` [stored H,W,C] into `out` [cropped H,W,C], whose bytes must be zero: padding is not written. */
+/** Cuts the window at `placement` from `picture` [stored H,W,C] into `out` [cropped H,W,C]; where it leaves the picture there are zeros. */
 export function cutPicture(
   picture: Uint8Array,
   stored: PictureShape,
@@ -92,6 +92,14 @@ export function cutPicture(
   const endRow = Math.min(cropped.height, stored.height - top);
   const firstColumn = Math.max(0, -left);
   const endColumn = Math.min(cropped.width, stored.width - left);
+  const isInside = firstRow === 0 && firstColumn === 0 && endRow === cropped.height && endColumn === cropped.width;
+  if (!isInside) out.fill(0);
+  if (isInside && cropped.width === stored.width && !mirrored) {
+    // Whole rows, one after the other: a copy each would cost several times as much.
+    const start = top * stored.width * channels;
+    out.set(picture.subarray(start, start + out.length));
+    return;
+  }
   for (let row = firstRow; row < endRow; row++) {
     const from = ((top + row) * stored.width + left + firstColumn) * channels;
     const source = picture.subarray(from, from + (endColumn - firstColumn) * channels);

@@ -63,5 +63,7 @@ export interface DataSource {
   readonly mean: readonly number[];
   readonly deviation: readonly number[];
   load(request: BatchRequest): Promise<Batch>;
+  /** Says, of a batch that was loaded here, that nobody reads its pixels any more. */
+  release(batch: Batch): void;
   close(): Promise<void>;
 }

@@ -7,6 +7,7 @@ import { DataError } from '../spec/errors.ts';
 import type { AugmentOptions } from './augment.ts';
 import type { Batch, BatchRequest, SplitName } from './batch.ts';
 import type { BadPictures } from './badPictures.ts';
+import { batchBytes } from './pack.ts';
 import type { BadPicture } from './pack.ts';
 import type { SplitStore } from './pictures.ts';
 
@@ -19,14 +20,17 @@ export interface LoaderSetup {
 export interface ThreadRequest {
   readonly id: number;
   readonly request: BatchRequest;
+  /** Where the pixels go. */
+  readonly memory: SharedArrayBuffer;
 }
 
 export type ThreadReply =
-  | { readonly type: 'loaded'; readonly id: number; readonly batch: Batch; readonly bad: readonly BadPicture[] }
+  | ({ readonly type: 'loaded'; readonly id: number; readonly bad: readonly BadPicture[] } & Pick<Batch, 'labels' | 'shape'>)
   | { readonly type: 'failed'; readonly id: number; readonly message: string; readonly isDataError: boolean };
 
 interface PendingLoad {
   readonly split: SplitName;
+  readonly memory: SharedArrayBuffer;
   readonly resolve: (batch: Batch) => void;
   readonly reject: (error: Error) => void;
 }
@@ -49,15 +53,21 @@ export interface LoaderOptions {
   readonly badPictures?: BadPictures | undefined;
 }
 
+/** Pixels of batches nobody reads any more, kept for the next: more than are under way at once, even where the test split is scored. */
+const maxSpares = 8;
+
 export class Loader {
+  readonly #setup: LoaderSetup;
   readonly #threads: readonly Thread[];
   readonly #badPictures: BadPictures | undefined;
+  readonly #spares: SharedArrayBuffer[] = [];
   #nextId = 0;
   /** Why no load can succeed any more. */
   #ended: Error | undefined;
 
   /** Starts `threads` threads (1 or more) that run `threadFile`. */
   constructor(setup: LoaderSetup, { threads, threadFile, badPictures }: LoaderOptions) {
+    this.#setup = setup;
     this.#badPictures = badPictures;
     this.#threads = Array.from({ length: threads }, () => this.#startThread(setup, threadFile));
   }
@@ -67,16 +77,31 @@ export class Loader {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     const thread = this.#threads.reduce((least, other) => (other.pending.size < least.pending.size ? other : least));
     const id = this.#nextId++;
+    const { split } = request;
+    const { splits, augment } = this.#setup;
+    const memory = this.#takeMemory(batchBytes(splits[split].shape, augment, request.indices.length));
     return new Promise((resolve, reject) => {
-      thread.pending.set(id, { split: request.split, resolve, reject });
-      thread.worker.postMessage({ id, request } satisfies ThreadRequest);
+      thread.pending.set(id, { split, memory, resolve, reject });
+      thread.worker.postMessage({ id, request, memory } satisfies ThreadRequest);
     });
+  }
+
+  /** Nobody reads the pixels of this batch any more: a batch to come may be written over them. */
+  release({ pixels: { buffer } }: Batch): void {
+    if (!(buffer instanceof SharedArrayBuffer)) return;
+    if (this.#spares.push(buffer) > maxSpares) this.#spares.shift();
   }
 
   /** Stops the threads; loads still pending reject. */
   async close(): Promise<void> {
     this.#end(new DataError('the data source was closed while pictures were being loaded'));
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+  }
+
+  /** What was released, where it has the right size: fresh memory would be cleared, paged in, and collected as garbage, batch after batch. */
+  #takeMemory(bytes: number): SharedArrayBuffer {
+    const at = this.#spares.findIndex(({ byteLength }) => byteLength === bytes);
+    return (at < 0 ? undefined : this.#spares.splice(at, 1)[0]) ?? new SharedArrayBuffer(bytes);
   }
 
   #startThread(setup: LoaderSetup, threadFile: URL): Thread {
@@ -114,7 +139,8 @@ export class Loader {
     }
     try {
       for (const bad of reply.bad) this.#badPictures?.take(load.split, bad);
-      load.resolve(reply.batch);
+      const { labels, shape } = reply;
+      load.resolve({ pixels: new Uint8Array(load.memory), labels, shape });
     } catch (error) {
       load.reject(error instanceof Error ? error : new Error(String(error)));
     }

@@ -1,6 +1,6 @@
-// A loader thread: takes batch requests, hands the packed batches over without a copy. Started by loader.ts, never imported.
+// A loader thread: takes batch requests, packs each into the memory that came with it. Started by loader.ts, never imported.
 //
-//     loader   { id, request } -->             thread
+//     loader   { id, request, memory } -->     thread
 //              <-- { type: 'loaded', id, ... }  or  { type: 'failed', id, ... }
 
 import { parentPort, workerData } from 'node:worker_threads';
@@ -15,11 +15,10 @@ const port = parentPort;
 const { splits, augment } = workerData as LoaderSetup;
 const pictures = { train: openPictures(splits.train), test: openPictures(splits.test) };
 
-port.on('message', ({ id, request }: ThreadRequest) => {
-  packBatch(pictures[request.split], augment, request).then(
-    ({ pixels, labels, shape, bad }) => {
-      const reply: ThreadReply = { type: 'loaded', id, batch: { pixels, labels, shape }, bad };
-      port.postMessage(reply, [pixels.buffer, labels.buffer]);
+port.on('message', ({ id, request, memory }: ThreadRequest) => {
+  packBatch(pictures[request.split], augment, request, memory).then(
+    ({ labels, shape, bad }) => {
+      port.postMessage({ type: 'loaded', id, labels, shape, bad } satisfies ThreadReply);
     },
     (error: unknown) => {
       const message = error instanceof Error ? error.message : String(error);

@@ -61,6 +61,9 @@ export async function openData(config: DataConfig, options: OpenDataOptions): Pr
         if (colourOf === undefined || request.split === 'test' || request.view !== undefined) return batch;
         return { ...batch, colour: colourOf(request.epoch, request.indices) };
       },
+      release: (batch) => {
+        loader.release(batch);
+      },
       close: () => loader.close(),
     };
   } catch (error) {

@@ -2,7 +2,7 @@
 // Invariant: the batch is a pure function of the pictures, the options and the request; a picture that cannot be decoded is replaced by the
 // next one of the split that can.
 
-import type { Batch, BatchRequest } from './batch.ts';
+import type { Batch, BatchRequest, PictureShape } from './batch.ts';
 import { centrePlacement, croppedShape, trainingPlacements, viewPlacement } from './augment.ts';
 import type { AugmentOptions } from './augment.ts';
 import { DataError } from '../spec/errors.ts';
@@ -18,17 +18,29 @@ export interface BadPicture {
 }
 
 export interface PackedBatch extends Batch {
-  readonly pixels: Uint8Array<ArrayBuffer>;
   readonly labels: Int32Array<ArrayBuffer>;
   readonly bad: readonly BadPicture[];
 }
 
-/** Packs the requested pictures in order; throws RangeError on an index that the split does not have, DataError on a file that is gone. */
-export async function packBatch(pictures: Pictures, options: AugmentOptions, request: BatchRequest): Promise<PackedBatch> {
+/** Bytes of the pixels of a batch of `count` pictures. */
+export function batchBytes(stored: PictureShape, { cropSize }: Pick<AugmentOptions, 'cropSize'>, count: number): number {
+  return count * bytesOf(croppedShape(stored, cropSize));
+}
+
+/**
+ * Packs the requested pictures in order into `memory` of `batchBytes`, whatever that held before; throws RangeError on an index that the split
+ * does not have, DataError on a file that is gone.
+ */
+export async function packBatch(
+  pictures: Pictures,
+  options: AugmentOptions,
+  request: BatchRequest,
+  memory: ArrayBufferLike,
+): Promise<PackedBatch> {
   const shape = croppedShape(pictures.shape, options.cropSize);
   const placementOf = placements(pictures, options, request);
   const pictureBytes = bytesOf(shape);
-  const pixels = new Uint8Array(request.indices.length * pictureBytes);
+  const pixels = new Uint8Array(memory);
   const labels = new Int32Array(request.indices.length);
   const bad: BadPicture[] = [];
   for (const [position, index] of request.indices.entries()) {

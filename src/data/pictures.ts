@@ -59,7 +59,7 @@ export interface Pictures {
   readonly count: number;
   readonly shape: PictureShape;
   /**
-   * Cuts the window at `placement` out of a picture into `out` [H,W,C] of shape `cropped`, whose bytes must be zero (padding is not written);
+   * Cuts the window at `placement` out of a picture into `out` [H,W,C] of shape `cropped`, with zeros where it leaves the picture;
    * throws BadPictureError where the picture cannot be decoded, DataError where it is gone.
    */
   cut(index: number, placement: Placement, out: Uint8Array, cropped: PictureShape): void | Promise<void>;

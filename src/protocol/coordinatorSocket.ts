@@ -125,16 +125,23 @@ export class CoordinatorSocket {
 
   /** Hands a message to the network at once; the payload may not be written to afterwards. An unreachable worker is reported as lost. */
   send(workerId: string, header: Outgoing<ToWorker>, payload: readonly Uint8Array[] = []): void {
-    if (this.#socket.closed) return;
+    this.sendAll([workerId], header, payload);
+  }
+
+  /** As `send`, the same message to each of these workers: it is encoded, and its CRC taken, once. */
+  sendAll(workerIds: readonly string[], header: Outgoing<ToWorker>, payload: readonly Uint8Array[] = []): void {
+    if (this.#socket.closed || workerIds.length === 0) return;
     const whole = { run: this.#run, generation: this.#generation, ...header };
-    if (header.type !== 'ping') this.#headers.add('out', whole);
     const frames = encodeMessage(whole, payload);
-    sendNow(this.#socket, [Buffer.from(workerId, 'latin1'), ...frames]).catch((error: unknown) => {
-      // It may have said why: then it is not lost, it left.
-      afterReading(() => {
-        this.#lose(workerId, new PeerLostError(`worker ${workerId} is gone: its connection broke`, { cause: error }));
+    for (const workerId of workerIds) {
+      if (header.type !== 'ping') this.#headers.add('out', whole);
+      sendNow(this.#socket, [Buffer.from(workerId, 'latin1'), ...frames]).catch((error: unknown) => {
+        // It may have said why: then it is not lost, it left.
+        afterReading(() => {
+          this.#lose(workerId, new PeerLostError(`worker ${workerId} is gone: its connection broke`, { cause: error }));
+        });
       });
-    });
+    }
   }
 
   /** What this worker sends from now on is dropped: it was refused. */

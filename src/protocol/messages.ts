@@ -85,7 +85,7 @@ export const toCoordinatorSchema = z.discriminatedUnion('type', [
   z.strictObject({ ...envelope, type: z.literal('link'), tower, neighbour, address }),
   /** The weights are loaded and the peer link is up. */
   z.strictObject({ ...envelope, type: z.literal('ready'), tower: towerRole }),
-  /** The worker will take this many batches more. */
+  /** The worker will take this many batches more: at first, in step 0, and for each that it has read, in the step of that one. */
   z.strictObject({ ...envelope, type: z.literal('credit'), count: positive.max(64) }),
   /** The gradients of a step lie ready; the worker waits for a decision. */
   z.strictObject({

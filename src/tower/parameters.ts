@@ -10,7 +10,7 @@ import { sizeOf } from '../spec/layout.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import { applyUpdate } from './updateRule.ts';
 import type { UpdateRates } from './updateRule.ts';
-import { attribute, download, runOp, runOpMany, upload } from './tensorflow.ts';
+import { attribute, dispose, download, runOp, runOpMany, scalar, upload } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
@@ -73,13 +73,20 @@ export class Parameters {
   /** One step of the update rule on every block that has a gradient; frees the gradients. */
   update(gradients: Gradients, rates: (block: ParameterBlock) => UpdateRates): void {
     this.#takeBack();
+    const made = new Map<number, Tensor>();
+    const scalars = (value: number): Tensor => {
+      const tensor = made.get(value) ?? scalar(value);
+      made.set(value, tensor);
+      return tensor;
+    };
     for (const [name, gradient] of gradients) {
       const { block, weight, velocity } = this.#variable(name);
-      applyUpdate({ weight, velocity, gradient }, rates(block));
+      applyUpdate({ weight, velocity, gradient }, rates(block), scalars);
       gradient.dispose();
       failpoint(`update.${name}`);
     }
     gradients.clear();
+    dispose(...made.values());
   }
 
   /** Copies one block's values to the host. */

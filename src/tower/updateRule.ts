@@ -2,7 +2,7 @@
 // gradient g alone (clipping; 1 without).
 // With m > 0 the decay is folded into the velocity first, v - (d r / m) w, in one pass over memory, and one fused op does the rest.
 
-import { attribute, dispose, float32, multiply, add, runOp, runOpMany, scalar } from './tensorflow.ts';
+import { attribute, dispose, float32, multiply, add, runOp, runOpMany } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 
 export interface UpdateRates {
@@ -13,17 +13,25 @@ export interface UpdateRates {
   readonly gradientScale: number;
 }
 
+/** Handles of two variables, and the gradient. */
+interface Updated {
+  readonly weight: Tensor;
+  readonly velocity: Tensor;
+  readonly gradient: Tensor;
+}
+
+/** Lends a number as a scalar on the device: blocks share their rates, and making a scalar costs as much as a small block's op. */
+export type Scalars = (value: number) => Tensor;
+
 /** Applies one update in place to the variables behind two handles. Nobody may hold a tensor read from them. */
-export function applyUpdate(
-  { weight, velocity, gradient }: { weight: Tensor; velocity: Tensor; gradient: Tensor },
-  rates: UpdateRates,
-): void {
+export function applyUpdate({ weight, velocity, gradient }: Updated, rates: UpdateRates, scalars: Scalars): void {
   if (rates.momentum > 0) {
-    if (rates.weightDecay > 0) decayIntoVelocity(weight, velocity, (rates.weightDecay * rates.learningRate) / rates.momentum);
-    momentumStep(weight, velocity, gradient, rates.learningRate * rates.gradientScale, rates.momentum);
+    if (rates.weightDecay > 0)
+      decayIntoVelocity(weight, velocity, scalars((rates.weightDecay * rates.learningRate) / rates.momentum));
+    momentumStep({ weight, velocity, gradient }, scalars(rates.learningRate * rates.gradientScale), scalars(rates.momentum));
   } else {
-    const total = withDecay(weight, gradient, rates);
-    momentumStep(weight, velocity, total, rates.learningRate, 0);
+    const total = withDecay(weight, gradient, { d: scalars(rates.weightDecay), s: scalars(rates.gradientScale) });
+    momentumStep({ weight, velocity, gradient: total }, scalars(rates.learningRate), scalars(0));
     total.dispose();
   }
 }
@@ -32,30 +40,24 @@ const inPlace = [float32, attribute.bool('use_locking', false)];
 const momentumAttributes = [...inPlace, attribute.bool('use_nesterov', false)];
 
 /** v <- v - factor w. */
-function decayIntoVelocity(weight: Tensor, velocity: Tensor, factor: number): void {
+function decayIntoVelocity(weight: Tensor, velocity: Tensor, factor: Tensor): void {
   const w = readVariable(weight);
-  const alpha = scalar(factor);
-  runOpMany('ResourceApplyGradientDescent', inPlace, [velocity, alpha, w], 0);
-  dispose(w, alpha);
+  runOpMany('ResourceApplyGradientDescent', inPlace, [velocity, factor, w], 0);
+  w.dispose();
 }
 
 /** v <- m v - r g; w <- w + v. */
-function momentumStep(weight: Tensor, velocity: Tensor, gradient: Tensor, rate: number, momentum: number): void {
-  const r = scalar(rate);
-  const m = scalar(momentum);
+function momentumStep({ weight, velocity, gradient }: Updated, r: Tensor, m: Tensor): void {
   runOpMany('ResourceApplyKerasMomentum', momentumAttributes, [weight, velocity, r, gradient, m], 0);
-  dispose(r, m);
 }
 
 /** s g + d w. */
-function withDecay(weight: Tensor, gradient: Tensor, { weightDecay, gradientScale }: UpdateRates): Tensor {
+function withDecay(weight: Tensor, gradient: Tensor, { d, s }: { d: Tensor; s: Tensor }): Tensor {
   const w = readVariable(weight);
-  const d = scalar(weightDecay);
-  const s = scalar(gradientScale);
   const decay = multiply(w, d);
   const scaled = multiply(gradient, s);
   const total = add(scaled, decay);
-  dispose(w, d, s, decay, scaled);
+  dispose(w, decay, scaled);
   return total;
 }
 

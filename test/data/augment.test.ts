@@ -47,7 +47,7 @@ describe('a cut', () => {
         const cropped = croppedShape(stored, options.cropSize);
         const picture = Uint8Array.from({ length: bytesOf(stored) }, (_, i) => 1 + (i % 255));
         for (const placement of [trainingPlacements(stored, options, epoch)(index), centrePlacement(stored, options.cropSize)]) {
-          const out = new Uint8Array(bytesOf(cropped));
+          const out = new Uint8Array(bytesOf(cropped)).fill(7);
           cutPicture(picture, stored, placement, out, cropped);
           expect([...out]).toEqual(naiveCut(picture, stored, placement, cropped));
         }

@@ -7,7 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { BatchRequest } from '../../src/data/batch.ts';
 import { Loader, loaderThreadFile } from '../../src/data/loader.ts';
 import type { LoaderSetup } from '../../src/data/loader.ts';
-import { packBatch } from '../../src/data/pack.ts';
+import { batchBytes, packBatch } from '../../src/data/pack.ts';
 import type { PackedBatch } from '../../src/data/pack.ts';
 import { openPictures } from '../../src/data/pictures.ts';
 import { DataError } from '../../src/spec/errors.ts';
@@ -25,6 +25,12 @@ function startLoader(threads: number, threadFile = loaderThreadFile): Loader {
   const loader = new Loader(setup, { threads, threadFile });
   onTestFinished(() => loader.close());
   return loader;
+}
+
+function packInPlace(request: BatchRequest): Promise<PackedBatch> {
+  const split = setup.splits[request.split];
+  const memory = new ArrayBuffer(batchBytes(split.shape, setup.augment, request.indices.length));
+  return packBatch(openPictures(split), setup.augment, request, memory);
 }
 
 const requests: readonly BatchRequest[] = Array.from({ length: 12 }, (_, i) => ({
@@ -45,11 +51,26 @@ describe('the loader', () => {
     const loader = startLoader(threads);
     const loaded = await Promise.all(requests.map((request) => loader.load(request)));
     const packed: PackedBatch[] = [];
-    for (const request of requests)
-      packed.push(await packBatch(openPictures(setup.splits[request.split]), setup.augment, request));
+    for (const request of requests) packed.push(await packInPlace(request));
     expect(loaded).toEqual(packed.map(({ bad: _, ...batch }) => batch));
     expect(loaded[0]?.shape).toEqual({ height: 16, width: 16, channels: 3 });
     expect(loaded[0]?.pixels.length).toBe(4 * 16 * 16 * 3);
+  });
+
+  test('writes over the pixels of a batch that was released, and over no others', async () => {
+    const loader = startLoader(1);
+    const [first, second, third] = requests as [BatchRequest, BatchRequest, BatchRequest];
+    const released = await loader.load(first);
+    const kept = await loader.load(second);
+    const { pixels } = await packInPlace(second);
+    // What lies there must not shine through where a picture has padding.
+    released.pixels.fill(255);
+    loader.release(released);
+    const written = await loader.load(third);
+    expect(written.pixels.buffer).toBe(released.pixels.buffer);
+    expect(written.pixels).toEqual((await packInPlace(third)).pixels);
+    expect(kept.pixels).toEqual(pixels);
+    expect((await loader.load(third)).pixels.buffer).not.toBe(written.pixels.buffer);
   });
 
   test('gives a test picture its centre in every epoch', async () => {
