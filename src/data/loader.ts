@@ -53,8 +53,8 @@ export interface LoaderOptions {
   readonly badPictures?: BadPictures | undefined;
 }
 
-/** Pixels of batches nobody reads any more, kept for the next: more than are under way at once, even where the test split is scored. */
-const maxSpares = 8;
+/** Pixels of batches that nobody reads any more, kept for the next; few lie here at once, for the next load takes one, unless its size is another. */
+const maxSpares = 4;
 
 export class Loader {
   readonly #setup: LoaderSetup;
