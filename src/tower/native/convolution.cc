@@ -18,6 +18,9 @@ namespace {
 
 constexpr int tilesInBlock = 64;
 
+/** Floats from one element of tiles to the next: a line more than they take, because lines that lie pages apart push each other out of the cache. */
+constexpr long elementFloats(long tiles, int floats) { return tiles * floats + lanes; }
+
 /** A convolution of stride 1 in blocks of points. */
 struct Shape {
   long pictures;
@@ -92,13 +95,13 @@ void convolve(const Shape& shape, const float* x, const float* w, float* y) {
   constexpr int elements = Winograd<m, r>::elements;
   const Tiling<m> tiling(shape.out);
   const int inFloats = roundUpToLanes(shape.in.channels), outFloats = roundUpToLanes(shape.out.channels);
-  const long uElement = static_cast<long>(shape.in.channels) * outFloats;
+  const long uElement = elementFloats(shape.in.channels, outFloats);
   const Floats u = newFloats(elements * uElement);
   weightsToTiles<m, r>(w, shape.in.channels, shape.out.channels, {u.get(), uElement, outFloats});
 
   const long tiles = shape.pictures * tiling.inPicture();
   const auto computeBlocks = [&](long firstBlock, long endBlock) {
-    const long inElement = static_cast<long>(tilesInBlock) * inFloats, outElement = static_cast<long>(tilesInBlock) * outFloats;
+    const long inElement = elementFloats(tilesInBlock, inFloats), outElement = elementFloats(tilesInBlock, outFloats);
     const Floats v = newFloats(elements * inElement), product = newFloats(elements * outElement);
     Pictures pictures(shape, x);
     for (long block = firstBlock; block < endBlock; block++) {
@@ -132,8 +135,8 @@ void weightGradient(const Shape& shape, const float* x, const float* dy, float* 
   const auto computeChannels = [&](long firstVector, long endVector) {
     const int firstChannel = static_cast<int>(firstVector) * lanes, inFloats = static_cast<int>(endVector - firstVector) * lanes;
     const int endChannel = std::min(inChannels, firstChannel + inFloats), channels = endChannel - firstChannel;
-    const long uElement = static_cast<long>(channels) * outFloats;
-    const long inElement = static_cast<long>(tilesInBlock) * inFloats, outElement = static_cast<long>(tilesInBlock) * outFloats;
+    const long uElement = elementFloats(channels, outFloats);
+    const long inElement = elementFloats(tilesInBlock, inFloats), outElement = elementFloats(tilesInBlock, outFloats);
     const Floats u = newFloats(elements * uElement), v = newFloats(elements * inElement), d = newFloats(elements * outElement);
     Pictures pictures(shape, x);
     for (long first = 0; first < tiles; first += tilesInBlock) {
