@@ -1,233 +1,196 @@
-// What a flood of strangers costs a run: `node dist/bench/flood.js --help`. One run of two workers under CURVE; quiet windows and windows
-// under a flood alternate, because clocks and neighbours change. The ratio is that of the medians of the steps in each.
-// What the flood's own process takes from the machine is measured and told: on a machine with no core to spare it is part of the ratio.
+// `npm run bench:flood`: what a flood of bad and idle connections costs a run of two workers under keys. Windows under a flood of the
+// coordinator's port alternate with windows of the same flood at a port of somebody else on this machine, so that their quotient leaves
+// out what the flood costs whoever makes it, and with quiet ones. The processor time of the coordinator's threads says the same of a
+// machine that is not quiet.
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
-import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { CrosstowerError, exitCodes } from '../src/spec/errors.ts';
+import { networks } from '../src/spec/network.ts';
+import { percent, textTable, threeDigits } from '../src/coordinator/textTable.ts';
+import { machineLine, parseBenchFlags, sayer, thisMachine, warnIfBusy } from './benchOptions.ts';
+import { runCommand } from './command.ts';
+import { coordinatorCommand, readSteps } from './crosstowerRound.ts';
+import { LineProcess } from './lineProcess.ts';
+import type { ProcessKeeper } from './processKeeper.ts';
+import { median } from './statistics.ts';
+import { atLeast, benchClasses, parseNetwork } from './throughputOptions.ts';
+import type { BenchNetwork } from './throughputOptions.ts';
 
-const help = `node dist/bench/flood.js [options]
+const help = `npm run bench:flood -- [options]
 
-Trains with two workers under keys, and measures the time of a step with and without a flood of bad connections at the coordinator's port.
+Trains with two workers under keys, and measures the time of a step while strangers flood the coordinator's port, while the same strangers
+flood another port, and while they do nothing. The strangers have the lowest priority. As it comes, ten thousand bad connections in all
+windows together, and a thousand idle ones at any time, which the coordinator throws out after five seconds each.
 
 Options
-  --network NAME   alexnet, compact or tiny (default: compact)
+  --network NAME   alexnet or compact (default: compact)
   --batch N        pictures a step (default: 128)
-  --rate N         bad connections a second (default: 500)
+  --bad N          bad connections a second (default: 200)
   --idle N         connections that are kept open and say nothing (default: 1000)
-  --windows N      pairs of a quiet window and one under the flood (default: 5)
-  --seconds N      seconds of a window (default: 6)
-  --warmup N       steps before the first window (default: 50)
+  --rounds N       windows of each kind (default: 5)
+  --seconds N      of a window (default: 10; alexnet: 30)
+  --warmup N       steps before the first window (default: 50; alexnet: 8)
+  --json           one JSON object on standard output
   --help           this text`;
 
-interface FloodOptions {
-  readonly network: string;
-  readonly batch: string;
-  readonly rate: number;
+const defaults = { alexnet: { seconds: '30', warmup: '8' }, compact: { seconds: '10', warmup: '50' } } as const;
+
+const kinds = ['quiet', 'elsewhere', 'flooded'] as const;
+type Kind = (typeof kinds)[number];
+const titles: Readonly<Record<Kind, string>> = { quiet: 'quiet', elsewhere: 'flood elsewhere', flooded: 'flood here' };
+
+/** What happened in one window; processor time in milliseconds a second. */
+interface Window {
+  readonly stepMs: number;
+  readonly bad: number;
   readonly idle: number;
-  readonly windows: number;
-  readonly seconds: number;
-  readonly warmup: number;
+  readonly strangersCpu: number;
+  /** Of the coordinator: JavaScript, libzmq's network thread, all the others. */
+  readonly mainCpu: number;
+  readonly networkCpu: number;
+  readonly otherCpu: number;
 }
 
-function parse(): FloodOptions | undefined {
-  const { values } = parseArgs({
-    options: {
-      network: { type: 'string', default: 'compact' },
-      batch: { type: 'string', default: '128' },
-      rate: { type: 'string', default: '500' },
-      idle: { type: 'string', default: '1000' },
-      windows: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '6' },
-      warmup: { type: 'string', default: '50' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return undefined;
-  const { network, batch } = values;
-  const [rate, idle, windows, seconds, warmup] = (['rate', 'idle', 'windows', 'seconds', 'warmup'] as const).map((name) => {
-    const value = Number(values[name]);
-    if (!(value > 0)) throw new Error(`--${name} takes a number above 0, not '${values[name]}'`);
-    return value;
-  }) as [number, number, number, number, number];
-  return { network, batch, rate, idle, windows, seconds, warmup };
-}
+const floodedSchema = z.object({ bad: z.int(), idle: z.int(), cpuMs: z.number() });
+const workerCommand = fileURLToPath(new URL('../src/worker/cli.js', import.meta.url));
+const strangersScript = fileURLToPath(new URL('strangers.js', import.meta.url));
+/** Idle connections are closed, and what was closed is forgotten, before the next window. */
+const settleMs = 1500;
 
-const command = (name: 'coordinator' | 'worker'): string => fileURLToPath(new URL(`../src/${name}/cli.js`, import.meta.url));
-
-/** What is said before hanging up: garbage, HTTP, a greeting of ZMTP without and with CURVE, the latter with a HELLO that nobody signed. */
-const openings = [
-  Buffer.alloc(200, 0xa5),
-  Buffer.from('GET / HTTP/1.1\r\n\r\n'),
-  greeting('NULL'),
-  Buffer.concat([greeting('CURVE'), Buffer.of(4, 200), Buffer.from('\u0005HELLO\u0001\u0000'), Buffer.alloc(192, 0x5a)]),
-];
-
-function greeting(mechanism: string): Buffer {
-  const name = Buffer.alloc(20);
-  name.write(mechanism);
-  return Buffer.concat([Buffer.from('ff00000000000000007f0300', 'hex'), name, Buffer.alloc(32)]);
-}
-
-/** Keeps up a flood until it is stopped; counts the connections. */
-class Flood {
-  count = 0;
-  readonly #port: number;
-  readonly #idle: Socket[] = [];
-  #isOn = true;
-  readonly #done: Promise<void>;
-
-  constructor(port: number, { rate, idle }: FloodOptions) {
-    this.#port = port;
-    this.#done = this.#run(rate, idle);
+/** Milliseconds that the threads of a process have had a core, by what they are for. */
+function threadCpu(pid: number): { readonly main: number; readonly network: number; readonly other: number } {
+  const sum = { main: 0, network: 0, other: 0 };
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const of = (file: string): string => readFileSync(`/proc/${pid}/task/${thread}/${file}`, 'utf8');
+    const kind = thread === String(pid) ? 'main' : of('comm').includes('ZMQbg/IO') ? 'network' : 'other';
+    // Nanoseconds on a core come first.
+    sum[kind] += Number(of('schedstat').split(' ')[0]) / 1e6;
   }
-
-  async stop(): Promise<void> {
-    this.#isOn = false;
-    await this.#done;
-    for (const socket of this.#idle.splice(0)) socket.destroy();
-  }
-
-  async #run(rate: number, idle: number): Promise<void> {
-    const start = performance.now();
-    let renewed = -Infinity;
-    while (this.#isOn) {
-      const elapsed = performance.now() - start;
-      // Idle connections are closed after five seconds: then there are new ones.
-      if (elapsed - renewed > 5000) {
-        renewed = elapsed;
-        for (const socket of this.#idle.splice(0)) socket.destroy();
-        for (let i = 0; i < idle; i++) this.#idle.push(this.#open());
-      }
-      for (const due = (rate * elapsed) / 1000; this.count < due; this.count++) {
-        const socket = this.#open();
-        socket.write(openings[this.count % openings.length] ?? '', () => socket.resetAndDestroy());
-      }
-      await sleep(5);
-    }
-  }
-
-  #open(): Socket {
-    const socket = connect({ host: '127.0.0.1', port: this.#port });
-    return socket.on('error', () => undefined).resume();
-  }
+  return sum;
 }
 
-/** Milliseconds of every step so far. */
-function stepMs(path: string, batch: number): number[] {
-  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
-  const records = lines.map((line) => JSON.parse(line) as { kind: string; imagesPerSecond: number });
-  return records.filter(({ kind }) => kind === 'step').map(({ imagesPerSecond }) => (1000 * batch) / imagesPerSecond);
+interface Run {
+  readonly port: number;
+  readonly pid: number;
+  readonly stepsSoFar: () => number[];
 }
 
-/** What all threads of a process have used; the kernel counts in hundredths of a second. */
-function cpuSeconds(pid: number | undefined): number {
-  const stat = readFileSync(`/proc/${String(pid)}/stat`, 'utf8');
-  const [user, system] = stat
-    .slice(stat.lastIndexOf(')') + 2)
-    .split(' ')
-    .slice(11, 13);
-  return (Number(user) + Number(system)) / 100;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
-}
-
-async function measure(options: FloodOptions, folder: string): Promise<void> {
-  const { network, batch, windows, seconds, warmup } = options;
-  const start = (script: string, ...args: string[]) => {
-    const child = spawn(process.execPath, [script, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] });
-    let output = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
-    return { child, ended: once(child, 'exit'), output: () => output };
+/** A run under keys that has done its warm-up; throws CrosstowerError where it ends instead. */
+async function startRun(keeper: ProcessKeeper, network: BenchNetwork, batch: number, warmup: number): Promise<Run> {
+  const cwd = keeper.temporaryFolder();
+  const start = (script: string, args: readonly string[]) =>
+    keeper.spawn(process.execPath, [script, ...args], { cwd, stdio: ['ignore', 'pipe', 'inherit'] });
+  await start(coordinatorCommand, ['keygen']).ended;
+  const flags = {
+    '--bind': 'tcp://127.0.0.1:0',
+    '--keys': 'keys',
+    '--run-dir': 'run',
+    '--network': network,
+    '--data': `synthetic:${networks[network].inputSize},${benchClasses[network]},${8 * batch}`,
+    '--augment': 'none',
+    '--batch': String(batch),
+    '--epochs': '1000000',
+    '--eval-every': '1000000',
+    '--checkpoint-every': '1000000',
   };
-  await start(command('coordinator'), 'keygen').ended;
-  const run = [
-    '--network',
-    network,
-    '--batch',
-    batch,
-    '--init',
-    'he',
-    '--steps',
-    '1000000',
-    '--eval-every',
-    '1000000',
-    '--run-dir',
-    'run',
-  ];
-  const data = ['--data', network === 'compact' ? 'synthetic:64,10,12800' : 'synthetic:64,10,1280'];
-  const coordinator = start(command('coordinator'), 'start', '--bind', 'tcp://127.0.0.1:0', '--keys', 'keys', ...run, ...data);
-  const workers: ReturnType<typeof start>[] = [];
-  try {
-    const waitFor = async <T>(find: () => T | undefined): Promise<T> => {
-      for (;;) {
-        const found = find();
-        if (found !== undefined) return found;
-        if (coordinator.child.exitCode !== null) throw new Error(`the run has ended: ${coordinator.output()}`);
-        await sleep(50);
-      }
-    };
-    const port = await waitFor(() => /listening at tcp:\/\/127\.0\.0\.1:(\d+)/.exec(coordinator.output())?.[1]);
-    for (const name of ['tower0', 'tower1']) {
-      const keys = ['--key', `keys/${name}.key`, '--coordinator-key', 'keys/coordinator.pub'];
-      workers.push(start(command('worker'), '--cpu', '--threads', '1', '--coordinator', `tcp://127.0.0.1:${port}`, ...keys));
+  const coordinator = start(coordinatorCommand, ['start', ...Object.entries(flags).flat()]);
+  let said = '';
+  coordinator.child.stdout?.setEncoding('utf8').on('data', (text: string) => (said += text));
+  let ending: string | undefined;
+  void coordinator.ended.then((how) => (ending = how));
+  const until = async <T>(find: () => T | undefined): Promise<T> => {
+    for (;;) {
+      const found = find();
+      if (found !== undefined) return found;
+      if (ending !== undefined) throw new CrosstowerError(exitCodes.peerLost, `the run ended (${ending}); it said:\n${said}`);
+      await sleep(100);
     }
-    const steps = (): number[] => stepMs(join(folder, 'run/metrics.jsonl'), Number(batch));
-    await waitFor(() => (coordinator.output().includes('step') && steps().length >= warmup ? true : undefined));
-    const window = async (): Promise<{ ms: number; coordinatorShare: number }> => {
-      const before = steps().length;
-      const cpuBefore = cpuSeconds(coordinator.child.pid);
-      await sleep(1000 * seconds);
-      const coordinatorShare = (100 * (cpuSeconds(coordinator.child.pid) - cpuBefore)) / seconds;
-      // The first step may have begun before the window did.
-      return { ms: median(steps().slice(before + 1)), coordinatorShare };
-    };
-    const ratios: number[] = [];
-    for (let i = 0; i < windows; i++) {
-      const quiet = await window();
-      const cpuBefore = process.cpuUsage();
-      const flood = new Flood(Number(port), options);
-      const flooded = await window();
-      await flood.stop();
-      const { user, system } = process.cpuUsage(cpuBefore);
-      const ratio = flooded.ms / quiet.ms;
-      ratios.push(ratio);
-      const share = ((user + system) / 1e6 / seconds) * 100;
-      console.log(
-        `window ${String(i + 1)}: ${quiet.ms.toFixed(1)} ms a step, ${flooded.ms.toFixed(1)} under ${String(flood.count)} bad connections: ${ratio.toFixed(3)} ` +
-          `(coordinator ${quiet.coordinatorShare.toFixed(0)}% of a core, then ${flooded.coordinatorShare.toFixed(0)}%; the flood itself ${share.toFixed(0)}%)`,
-      );
-      // What is idle is closed, and what was closed is forgotten, before it is quiet again.
-      await sleep(1000);
-    }
-    const sorted = ratios.toSorted((a, b) => a - b);
-    console.log(
-      `a step under the flood takes ${median(ratios).toFixed(3)} times as long (${sorted[0]?.toFixed(3) ?? ''} to ${sorted.at(-1)?.toFixed(3) ?? ''})`,
-    );
-  } finally {
-    coordinator.child.kill('SIGTERM');
-    await coordinator.ended;
-    await Promise.all(workers.map(({ ended }) => ended));
+  };
+  const port = await until(() => /listening at tcp:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1]);
+  for (const tower of ['tower0', 'tower1']) {
+    const keys = ['--key', `keys/${tower}.key`, '--coordinator-key', 'keys/coordinator.pub'];
+    start(workerCommand, ['--cpu', '--threads', '1', '--coordinator', `tcp://127.0.0.1:${port}`, ...keys]);
   }
+  const metrics = join(cwd, 'run', 'metrics.jsonl');
+  const stepsSoFar = (): number[] => readSteps(metrics).map(({ imagesPerSecond }) => (1000 * batch) / imagesPerSecond);
+  await until(() => (stepsSoFar().length >= warmup ? true : undefined));
+  return { port: Number(port), pid: coordinator.child.pid ?? 0, stepsSoFar };
 }
 
-const options = parse();
-if (options === undefined) {
-  console.log(help);
-} else {
-  const folder = mkdtempSync(join(tmpdir(), 'crosstower-flood-'));
-  try {
-    await measure(options, folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+await runCommand('flood', async (keeper) => {
+  const flags = parseBenchFlags(process.argv.slice(2), ['network', 'batch', 'bad', 'idle', 'rounds', 'seconds', 'warmup']);
+  if (flags.isHelp) {
+    console.log(help);
+    return exitCodes.done;
   }
-}
+  const say = sayer('flood');
+  warnIfBusy(say);
+  const network = parseNetwork(flags.network ?? 'compact');
+  const batch = atLeast(1, 'batch', flags.batch ?? '128');
+  const rate = atLeast(1, 'bad', flags.bad ?? '200');
+  const idle = atLeast(0, 'idle', flags.idle ?? '1000');
+  const rounds = atLeast(1, 'rounds', flags.rounds ?? '5');
+  const seconds = atLeast(1, 'seconds', flags.seconds ?? defaults[network].seconds);
+  const run = await startRun(keeper, network, batch, atLeast(1, 'warmup', flags.warmup ?? defaults[network].warmup));
+  const strangers = (name: string): LineProcess =>
+    new LineProcess(keeper, { name, command: process.execPath, args: [strangersScript, name], environment: process.env });
+  const flood = strangers('flood');
+  const { port: sinkPort } = z.object({ port: z.int() }).parse(await strangers('sink').ask());
+
+  const measure = async (kind: Kind): Promise<Window> => {
+    const [stepsBefore, before] = [run.stepsSoFar().length, threadCpu(run.pid)];
+    const order = { port: kind === 'flooded' ? run.port : sinkPort, rate, idle, seconds };
+    const did =
+      kind === 'quiet'
+        ? await sleep(1000 * seconds, { bad: 0, idle: 0, cpuMs: 0 })
+        : floodedSchema.parse(await flood.ask(JSON.stringify(order)));
+    const after = threadCpu(run.pid);
+    // The first step may have begun before the window did.
+    const steps = run.stepsSoFar().slice(stepsBefore + 1);
+    if (steps.length === 0) throw new CrosstowerError(exitCodes.usage, `no step in ${seconds} s: give more --seconds`);
+    await sleep(settleMs);
+    return {
+      stepMs: median(steps),
+      bad: did.bad,
+      idle: did.idle,
+      strangersCpu: did.cpuMs / seconds,
+      mainCpu: (after.main - before.main) / seconds,
+      networkCpu: (after.network - before.network) / seconds,
+      otherCpu: (after.other - before.other) / seconds,
+    };
+  };
+  const windows: Record<Kind, Window[]> = { quiet: [], elsewhere: [], flooded: [] };
+  for (let i = 0; i < rounds; i++) {
+    // There and back again, so that a machine that becomes slower or faster meets all kinds alike.
+    for (const kind of i % 2 === 0 ? kinds : kinds.toReversed()) windows[kind].push(await measure(kind));
+    const at = (kind: Kind): string => `${threeDigits(windows[kind].at(-1)?.stepMs ?? NaN)} ms ${titles[kind]}`;
+    say(`round ${i + 1}: ${kinds.map(at).join(', ')}`);
+  }
+  const machine = thisMachine();
+  const losses = windows.flooded.map(({ stepMs }, i) => stepMs / (windows.elsewhere[i]?.stepMs ?? NaN) - 1);
+  const loss = { median: median(losses), least: Math.min(...losses), greatest: Math.max(...losses) };
+  const totals = (kind: Kind, of: 'bad' | 'idle'): number => windows[kind].reduce((sum, window) => sum + window[of], 0);
+  const medians = (kind: Kind, of: keyof Window): number => median(windows[kind].map((window) => window[of]));
+  if (flags.isJson) console.log(JSON.stringify({ machine, network, batch, rate, idle, seconds, loss, windows }));
+  else {
+    const rows = kinds.map((kind) => [
+      titles[kind],
+      threeDigits(medians(kind, 'stepMs')),
+      String(totals(kind, 'bad')),
+      String(totals(kind, 'idle')),
+      ...(['mainCpu', 'networkCpu', 'otherCpu', 'strangersCpu'] as const).map((of) => medians(kind, of).toFixed(0)),
+    ]);
+    const head = ['', 'ms a step', 'bad', 'idle', 'coordinator: main', 'network', 'other', 'strangers'];
+    console.log(
+      `${network}, batch ${batch}, ${machineLine(machine)}; processor time in ms a second\n\n${textTable([head, ...rows])}`,
+    );
+    console.log(
+      `\nThe trainer loses ${percent(loss.median)} (${percent(loss.least)} to ${percent(loss.greatest)}) to the flood: a step with it here against one with it elsewhere`,
+    );
+  }
+  return exitCodes.done;
+});

@@ -76,8 +76,7 @@ type InferenceArguments = LocalArguments & {
 export function placeOfWorkers(args: InferenceArguments, say: (line: string) => void): PlaceOfWorkers {
   const isDefault = args.local === undefined && args.bind === undefined;
   const choice = isDefault ? ({ ...args, local: 'cpu', 'one-process': true } as const) : args;
-  const bind = args.bind ?? 'tcp://127.0.0.1:0';
-  return { bind, curve: readSecurity(choice, bind, say), localWorkers: localWorkers(choice, 1) };
+  return { bind: args.bind, curve: readSecurity(choice, args.bind, say), localWorkers: localWorkers(choice, 1) };
 }
 
 /** A checkpoint with its manifest and weights. */
@@ -98,7 +97,8 @@ export async function openCheckpoint(
 }
 
 interface PlaceOfWorkers {
-  readonly bind: string;
+  /** As in `WorkplaceOptions`. */
+  readonly bind: string | undefined;
   readonly curve: ListenerCurve | undefined;
   readonly localWorkers: readonly LocalChoice[];
 }

@@ -27,7 +27,7 @@ export class LinkPlan {
     this.#isEncrypted = isEncrypted;
   }
 
-  /** The links of a worker in these seats; it listens at `address` unless its own command says otherwise. */
+  /** The links of a worker in these seats; it listens at `address`, or for ipc at a path that begins so, unless its own command says otherwise. */
   endsOf(seats: readonly Seat[], address: string): LinkEnd[] {
     const isBoth = seats.length === towers.length;
     return seats.flatMap((seat) => {
@@ -35,7 +35,9 @@ export class LinkPlan {
       const ends: LinkEnd[] = [];
       const listen = (neighbour: Neighbour): void => {
         const { token, curves } = this.#secretsOf(seat, neighbour);
-        ends.push({ role: 'listen', tower, neighbour, address, token, curve: curves?.[0] });
+        // A port of 0 is a new one for every link; a path is made one by what no two links have in common.
+        const own = address.startsWith('ipc:') ? `${address}-${token.slice(0, 8)}` : address;
+        ends.push({ role: 'listen', tower, neighbour, address: own, token, curve: curves?.[0] });
       };
       const connect = (neighbour: Neighbour, listener: Seat): void => {
         const { token, curves } = this.#secretsOf(listener, neighbour);

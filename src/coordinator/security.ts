@@ -29,8 +29,12 @@ interface SecurityArguments {
   readonly local?: string | undefined;
 }
 
-/** The keys to listen with at `bind`, if any; throws UsageError where the flags leave the door open, contradict each other, or a file is wrong. */
-export function readSecurity(args: SecurityArguments, bind: string, say: (line: string) => void): ListenerCurve | undefined {
+/** The keys to listen with at `bind` (nothing: where no other user can come), if any; throws UsageError where the flags leave the door open, contradict each other, or a file is wrong. */
+export function readSecurity(
+  args: SecurityArguments,
+  bind: string | undefined,
+  say: (line: string) => void,
+): ListenerCurve | undefined {
   const { keys, insecure, local } = args;
   if (keys !== undefined) {
     if (insecure === true) throw new UsageError('--keys and --insecure contradict each other: take one of the two away');
@@ -41,7 +45,7 @@ export function readSecurity(args: SecurityArguments, bind: string, say: (line: 
       allowed: readAllowedKeys(join(keys, keyFileNames.allowed)),
     };
   }
-  if (isOnThisMachine(bind)) return undefined;
+  if (bind === undefined || isOnThisMachine(bind)) return undefined;
   if (insecure !== true) {
     throw new UsageError(
       `--bind ${bind} lets in whoever can connect: make keys with \`coordinator keygen\` and give --keys DIR, or say --insecure`,

@@ -32,8 +32,8 @@ import type { Workplace } from './workplace.ts';
 
 export interface StartOptions {
   readonly config: RunConfig;
-  /** `tcp://HOST:PORT` or `ipc://PATH`. */
-  readonly bind: string;
+  /** As in `WorkplaceOptions`. */
+  readonly bind: string | undefined;
   readonly curve: ListenerCurve | undefined;
   readonly runDir: string;
   /** The checkpoint that the run goes on from; none for a new run. */
@@ -89,7 +89,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
   const { resume } = options;
   const isSameRun = resume?.inPlace === true;
   const run = isSameRun ? resume.manifest.run : randomUUID();
-  const workplace = {
+  const workplaceOptions = {
     run,
     generation: isSameRun ? resume.manifest.generation + 1 : 1,
     bind: options.bind,
@@ -103,7 +103,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
     say,
   };
   // Workers load TensorFlow while the data is opened here.
-  return withWorkplace(workplace, async ({ socket, local }) => {
+  return withWorkplace(workplaceOptions, async (workplace) => {
     const data = await openData(config, {
       cropSize: networkFor(config).inputSize,
       threads: options.loaderThreads,
@@ -111,7 +111,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
       log: say,
     });
     try {
-      return await runWithData({ ...options, workplace: { socket, local }, data, run });
+      return await runWithData({ ...options, workplace, data, run });
     } finally {
       await data.close();
     }

@@ -11,17 +11,18 @@ import type { ExitCode } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
 import { shardsOf } from '../spec/shards.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
-import { protocolVersion } from '../protocol/messages.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
 import { batchPayload, floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
 import { rowsOf } from '../data/batch.ts';
 import type { Batch, PictureShape } from '../data/batch.ts';
+import { Admission } from './admission.ts';
 import { HeardMessages, heardKey } from './heard.ts';
 import type { Heard } from './heard.ts';
 import type { InitialState } from './initialState.ts';
 import { LinkPlan } from './linkPlan.ts';
 import type { Member } from './member.ts';
-import { chooseSeats, seatNames, seatNumber, seatsOf } from './seats.ts';
+import { Roster } from './roster.ts';
+import { seatNumber, seatsOf } from './seats.ts';
 import type { Seat } from './seats.ts';
 import { SentBatches } from './sentBatches.ts';
 import { Waits } from './waits.ts';
@@ -52,18 +53,16 @@ type PeerAddress = Outgoing<Extract<ToWorker, { type: 'peer' }>>;
 const explanationMs = 1500;
 /** How long a worker may take to show that it is alive once the others have waited too long. */
 const answerMs = 1000;
-/** How long one whose place somebody else asks for may take to do so: a stall of some seconds costs nobody their place. */
-const claimMs = 5000;
 
 export class WorkerGroup {
   /** Aborted once somebody told a worker to stop the run. */
   readonly stopRequested = new AbortController();
   readonly #socket: CoordinatorSocket;
   readonly #facts: RunFacts;
-  readonly #say: (line: string) => void;
   readonly #seats: readonly Seat[];
   readonly #heard = new HeardMessages();
-  #members: Member[] = [];
+  readonly #roster: Roster;
+  readonly #admission: Admission;
   /** Of this generation; nothing between two. */
   #start: GenerationStart | undefined;
   #links: LinkPlan;
@@ -76,11 +75,28 @@ export class WorkerGroup {
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
     this.#facts = facts;
-    this.#say = say;
     this.#start = facts.start;
-    this.#seats = seatsOf(facts.config.replicas);
+    const { replicas } = facts.config;
+    this.#seats = seatsOf(replicas);
+    this.#roster = new Roster(replicas);
+    this.#admission = new Admission(socket, this.#roster, {
+      replicas,
+      packageVersion: facts.packageVersion,
+      say,
+      joined: (member) => {
+        this.#assign(member);
+        this.#waits.check();
+      },
+      silent: (member, error) => {
+        this.#lose(member.workerId, error);
+      },
+    });
     this.#links = this.#newLinks();
     void this.#listen();
+  }
+
+  get #members(): readonly Member[] {
+    return this.#roster.members;
   }
 
   get generation(): number {
@@ -94,12 +110,7 @@ export class WorkerGroup {
 
   /** Whether nobody holds this seat. */
   isMissing(seat: Seat): boolean {
-    return this.#holders([seat]).length === 0;
-  }
-
-  /** The seats that nobody holds. */
-  #missingSeats(): Seat[] {
-    return this.#seats.filter((seat) => this.isMissing(seat));
+    return this.#roster.holders([seat]).length === 0;
   }
 
   /** Ends the generation; whoever did not answer when asked for the last time is given up. Settles when nothing of it is under way here. */
@@ -108,8 +119,8 @@ export class WorkerGroup {
     this.#start = undefined;
     await this.#stateSent.catch(() => undefined);
     for (const member of this.#members.filter(({ isMute }) => isMute)) {
-      this.#remove(member);
-      const message = `${this.#describe(member)} did not answer and was given up`;
+      this.#roster.remove(member);
+      const message = `${this.#roster.describe(member)} did not answer and was given up`;
       this.#socket.send(member.workerId, { type: 'stop', step: 0, exitCode: exitCodes.peerLost, reason: message });
       this.#socket.forget(member.workerId);
     }
@@ -135,14 +146,14 @@ export class WorkerGroup {
   /** Waits until all towers are held, linked and ready, then starts them; throws PeerLostError naming the tower that is missing. */
   async gather(): Promise<void> {
     const { joinTimeout } = this.#facts.config;
-    await this.#waits.until(() => this.#missingSeats().length === 0 && this.#members.every((member) => member.isReady), {
+    await this.#waits.until(() => this.#roster.missing().length === 0 && this.#members.every((member) => member.isReady), {
       ms: 1000 * joinTimeout,
       isLast: true,
       what: () => {
-        const missing = this.#missingSeats();
-        if (missing.length > 0) return `no worker for ${this.#namesOf(missing)} joined at ${this.#socket.address}`;
+        const missing = this.#roster.missing();
+        if (missing.length > 0) return `no worker for ${this.#roster.namesOf(missing)} joined at ${this.#socket.address}`;
         const late = this.#members.filter((member) => !member.isReady);
-        return `${late.map((member) => this.#describe(member)).join(' and ')} joined, but could not reach the other tower`;
+        return `${late.map((member) => this.#roster.describe(member)).join(' and ')} joined, but could not reach the other tower`;
       },
     });
     this.broadcast({ type: 'begin', step: 0 });
@@ -252,8 +263,8 @@ export class WorkerGroup {
 
   /** The generation cannot go on, for the process in these seats has ended: the error is completed by what was last heard of it. */
   failProcess(which: readonly Seat[], error: CrosstowerError): void {
-    const [member] = this.#holders(which);
-    if (member !== undefined) this.#remove(member);
+    const [member] = this.#roster.holders(which);
+    if (member !== undefined) this.#roster.remove(member);
     const heard = member === undefined ? '' : `, last heard ${member.lastHeard}`;
     this.fail(new CrosstowerError(error.exitCode, `${error.message}${heard}`, { cause: error }));
   }
@@ -273,9 +284,9 @@ export class WorkerGroup {
 
   #take(workerId: string, message: Message<ToCoordinator>): void {
     const { header } = message;
-    const member = this.#members.find((candidate) => candidate.workerId === workerId);
+    const member = this.#roster.find(workerId);
     if (header.type === 'hello') {
-      void this.#admit(workerId, header);
+      void this.#admission.admit(workerId, header);
       return;
     }
     if (member === undefined) return;
@@ -316,68 +327,6 @@ export class WorkerGroup {
         break;
       case 'bye':
         break;
-    }
-  }
-
-  async #admit(workerId: string, hello: Extract<ToCoordinator, { type: 'hello' }>): Promise<void> {
-    const place = `${hello.host}, pid ${String(hello.pid)}`;
-    const { replicas } = this.#facts.config;
-    const wantedNow = () => chooseSeats(hello, this.#missingSeats(), replicas);
-    // A connection may have broken without our noticing, and its worker be back before we do.
-    const holdersNow = (): Member[] => {
-      const isLeftToUs = hello.tower === 'auto' && hello.replica === 'auto' && this.#missingSeats().length === 0;
-      return isLeftToUs ? this.#members : this.#holders(wantedNow());
-    };
-    if (holdersNow().length > 0) await this.#giveUpSilent(holdersNow());
-    const [holders, [first, ...second]] = [holdersNow(), wantedNow()];
-    if (first === undefined || holders.length > 0) {
-      this.#refuse(workerId, place, this.#whyRefused(hello, holders));
-      return;
-    }
-    const wanted = [first, ...second] as const;
-    if (hello.packageVersion !== this.#facts.packageVersion) {
-      this.#say(
-        `a worker (${place}) has version ${hello.packageVersion}, this coordinator ${this.#facts.packageVersion}; both speak protocol ${String(protocolVersion)}`,
-      );
-    }
-    const heard = { lastHeard: "'hello'", answers: true, isMute: false };
-    const member: Member = { workerId, seats: wanted, place, credit: 0, isReady: false, ...heard };
-    this.#members.push(member);
-    this.#say(`${this.#namesOf(wanted)}: ${place}, ${hello.device}`);
-    const missing = this.#missingSeats();
-    if (missing.length > 0) this.#say(`waiting for a worker for ${this.#namesOf(missing)}`);
-    this.#assign(member);
-    this.#waits.check();
-  }
-
-  #whyRefused({ tower, replica }: Extract<ToCoordinator, { type: 'hello' }>, holders: readonly Member[]): string {
-    const { replicas } = this.#facts.config;
-    const names = holders.map((member) => this.#describe(member)).join(' and ');
-    if (holders.length === 0) return `there is no replica ${String(replica)}: the run has ${String(replicas)}, counted from 0`;
-    if (tower !== 'auto') return `${names} is there already`;
-    return `${replicas === 1 ? 'both towers' : 'all towers'} are taken: ${names}`;
-  }
-
-  #refuse(workerId: string, place: string, message: string): void {
-    this.#say(`refused a worker (${place}): ${message}`);
-    this.#socket.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message });
-    this.#socket.forget(workerId);
-  }
-
-  /** Removes those of `holders` who do not answer in time; their generation has failed. */
-  async #giveUpSilent(holders: readonly Member[]): Promise<void> {
-    const isThere = (member: Member): boolean => this.#members.includes(member);
-    for (const member of holders) {
-      member.answers = false;
-      this.#socket.send(member.workerId, { type: 'ping', step: 0 });
-    }
-    for (let waited = 0; waited < claimMs && holders.some((member) => isThere(member) && !member.answers); waited += 50) {
-      await sleep(50);
-    }
-    for (const member of holders) {
-      if (!isThere(member) || member.answers) continue;
-      this.#socket.forget(member.workerId);
-      this.#lose(member.workerId, new PeerLostError('it does not answer, and another worker asks for its place'));
     }
   }
 
@@ -425,7 +374,7 @@ export class WorkerGroup {
         await this.#waits.until(() => member.answers, {
           ms: 1000 * config.joinTimeout,
           ask: () => this.#ask(),
-          what: () => `${this.#describe(member)} did not take ${name}`,
+          what: () => `${this.#roster.describe(member)} did not take ${name}`,
         });
       }
     }
@@ -442,29 +391,30 @@ export class WorkerGroup {
     const seat = this.#links.connector({ replica, tower }, neighbour);
     const message = { type: 'peer', step: 0, tower: seat.tower, neighbour, address } as const;
     this.#addresses.push({ seat: seatNumber(seat), message });
-    for (const { workerId } of this.#holders([seat])) this.#socket.send(workerId, message);
+    for (const { workerId } of this.#roster.holders([seat])) this.#socket.send(workerId, message);
   }
 
   #lose(workerId: string, error: CrosstowerError): void {
-    const member = this.#members.find((candidate) => candidate.workerId === workerId);
+    const member = this.#roster.find(workerId);
     if (member === undefined) return;
-    this.#remove(member);
+    this.#roster.remove(member);
     this.fail(
-      new PeerLostError(`${this.#describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, { cause: error }),
+      new PeerLostError(`${this.#roster.describe(member)} is lost, last heard ${member.lastHeard}: ${error.message}`, {
+        cause: error,
+      }),
     );
-  }
-
-  #remove(member: Member): void {
-    this.#members = this.#members.filter((other) => other !== member);
   }
 
   /** The worker leaves. */
   #takeFailure(member: Member, exitCode: ExitCode, message: string): void {
-    this.#remove(member);
+    this.#roster.remove(member);
     if (exitCode === exitCodes.peerLost) this.#takeStranding(member, message);
     else
       this.fail(
-        new CrosstowerError(exitCode === exitCodes.done ? exitCodes.bug : exitCode, `${this.#describe(member)}: ${message}`),
+        new CrosstowerError(
+          exitCode === exitCodes.done ? exitCodes.bug : exitCode,
+          `${this.#roster.describe(member)}: ${message}`,
+        ),
       );
   }
 
@@ -472,31 +422,19 @@ export class WorkerGroup {
   #takeStranding(member: Member, message: string): void {
     const waits = this.#waits;
     setTimeout(() => {
-      waits.fail(new PeerLostError(`${this.#describe(member)}: ${message}`));
+      waits.fail(new PeerLostError(`${this.#roster.describe(member)}: ${message}`));
     }, explanationMs);
-  }
-
-  /** Who holds one of these. */
-  #holders(seats: readonly Seat[]): Member[] {
-    const numbers = seats.map(seatNumber);
-    return this.#members.filter((member) => member.seats.some((seat) => numbers.includes(seatNumber(seat))));
-  }
-
-  #namesOf(seats: readonly Seat[]): string {
-    return seatNames(seats, this.#facts.config.replicas);
-  }
-
-  /** `tower 1 (host, pid 4711)`. */
-  #describe(member: Member): string {
-    return `${this.#namesOf(member.seats)} (${member.place})`;
   }
 
   /** Who has not said this. One that waits for the other is not to blame: where some do not answer, they alone are named. */
   #describeSilent(key: string, asked: readonly Seat[]): string {
-    const members = this.#holders(this.#heard.silent(key, asked));
+    const members = this.#roster.holders(this.#heard.silent(key, asked));
     const mute = members.filter((member) => !member.answers);
-    if (mute.length === 0) return members.map((member) => `${this.#describe(member)}, last heard ${member.lastHeard}`).join('; ');
-    return mute.map((member) => `${this.#describe(member)}, which does not answer, last heard ${member.lastHeard}`).join('; ');
+    if (mute.length === 0)
+      return members.map((member) => `${this.#roster.describe(member)}, last heard ${member.lastHeard}`).join('; ');
+    return mute
+      .map((member) => `${this.#roster.describe(member)}, which does not answer, last heard ${member.lastHeard}`)
+      .join('; ');
   }
 
   /** Finds out who is alive. */

@@ -1,6 +1,9 @@
 // Where workers come to: the socket that they join at, and those that are started here. Training and inference have it in common.
 // Invariant: whatever ends the work, the socket is closed and no worker of ours stays behind.
 
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { CrosstowerError, exitCodes } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
@@ -13,8 +16,8 @@ import { WorkerGroup } from './workerGroup.ts';
 import type { RunFacts } from './workerGroup.ts';
 
 export interface WorkplaceOptions {
-  /** `tcp://HOST:PORT` or `ipc://PATH`. */
-  readonly bind: string;
+  /** `tcp://HOST:PORT` or `ipc://PATH`; nothing for sockets in a folder of their own, which no other user can enter. */
+  readonly bind: string | undefined;
   /** The keys to listen with; without, nothing is encrypted. */
   readonly curve: ListenerCurve | undefined;
   readonly run: string;
@@ -31,12 +34,28 @@ export interface WorkplaceOptions {
 export interface Workplace {
   readonly socket: CoordinatorSocket;
   readonly local: LocalWorkers;
+  /** Where a tower listens for its neighbours unless its command says otherwise. */
+  readonly peerAddress: string;
 }
 
 /** Listens and starts the local workers for as long as `use` takes: what they say before a group listens waits in the socket. */
 export async function withWorkplace<T>(options: WorkplaceOptions, use: (workplace: Workplace) => Promise<T>): Promise<T> {
-  const { bind, curve, run, generation, localWorkers, logPath, onListening, say } = options;
-  const socket = await CoordinatorSocket.bind({ address: bind, curve, run, generation, log: say });
+  if (options.bind !== undefined) return useAt(options.bind, peerAddressFor(options.bind), options, use);
+  const folder = await mkdtemp(join(tmpdir(), 'crosstower-'));
+  try {
+    return await useAt(`ipc://${folder}/coordinator`, `ipc://${folder}/link`, options, use);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function useAt<T>(
+  address: string,
+  peerAddress: string,
+  { curve, run, generation, localWorkers, logPath, onListening, say }: WorkplaceOptions,
+  use: (workplace: Workplace) => Promise<T>,
+): Promise<T> {
+  const socket = await CoordinatorSocket.bind({ address, curve, run, generation, log: say });
   onListening(socket.address);
   const local = new LocalWorkers(
     localWorkers.map((choice) => {
@@ -51,7 +70,7 @@ export async function withWorkplace<T>(options: WorkplaceOptions, use: (workplac
     }),
   );
   try {
-    return await use({ socket, local });
+    return await use({ socket, local, peerAddress });
   } finally {
     local.expectEnd();
     socket.close();
@@ -61,11 +80,11 @@ export async function withWorkplace<T>(options: WorkplaceOptions, use: (workplac
 
 /** The group that listens to the workers from now on; `gatherUnlessStopped` waits for them. */
 export function openGroup(
-  { socket, local }: Workplace,
+  { socket, local, peerAddress }: Workplace,
   facts: Omit<RunFacts, 'peerAddress'>,
   say: (line: string) => void,
 ): WorkerGroup {
-  const group = new WorkerGroup(socket, { ...facts, peerAddress: peerAddressFor(socket.address) }, say);
+  const group = new WorkerGroup(socket, { ...facts, peerAddress }, say);
   local.onDeath(({ worker, error }) => {
     group.failProcess(worker.seats, error);
   });
@@ -83,7 +102,7 @@ export async function gatherUnlessStopped(group: WorkerGroup, stop: AbortSignal,
   stop.removeEventListener('abort', abandon);
 }
 
-/** Where a tower listens for its neighbours unless its command says otherwise: on this machine, where everything else is on it too. */
+/** On this machine, where everything else is on it too. */
 function peerAddressFor(address: string): string {
   return isOnThisMachine(address) ? 'tcp://127.0.0.1:0' : 'tcp://0.0.0.0:0';
 }

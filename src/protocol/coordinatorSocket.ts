@@ -11,6 +11,7 @@ import type { ListenerCurve } from './curveKeys.ts';
 import { EventQueue } from './eventQueue.ts';
 import { decodeMessage, encodeMessage } from './frames.ts';
 import { HandshakeLog } from './handshakes.ts';
+import type { HandshakeFailure } from './handshakes.ts';
 import { HeaderRing } from './headerRing.ts';
 import { KeyCheck } from './keyCheck.ts';
 import { checkHolder } from './keyHolder.ts';
@@ -93,14 +94,15 @@ export class CoordinatorSocket {
     }
     this.#socket = new Router({ ...socketOptions(options.times), ...listenerOptions, ...this.#keyCheck?.socketOptions });
     const failures = new HandshakeLog(curve, this.#log);
-    void watchSocket(this.#socket, {
+    const on = {
       disconnect: () => {
         this.#probes.start();
       },
-      failure: (failure) => {
+      failure: (failure: HandshakeFailure) => {
         failures.add(failure);
       },
-    });
+    };
+    void watchSocket(this.#socket, on, { isListening: true });
   }
 
   /** Where it listens, with the port it got. */

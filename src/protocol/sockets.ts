@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as connectRaw, isIP } from 'node:net';
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Dealer, Router } from 'zeromq';
 import { PeerLostError, RefusedError, UsageError } from '../spec/errors.ts';
@@ -184,8 +185,14 @@ export async function sendNow(socket: Dealer | Router, frames: Uint8Array[]): Pr
 }
 
 /**
+ * Strangers make a listening socket's events, three for each connection, and reading one as it comes costs more than all that libzmq does
+ * for them. So they are read in turns this far apart at the least; libzmq keeps 2000, and would wait with the next until one is read.
+ */
+const eventTurnMs = 50;
+
+/**
  * The events of a socket that matter here, until it is closed. Must be called before bind and connect. `disconnect` comes after the
- * messages that arrived before it: last words count.
+ * messages that arrived before it: last words count. The events of a listening socket come up to `eventTurnMs` late.
  */
 export async function watchSocket(
   socket: Dealer | Router,
@@ -195,8 +202,10 @@ export async function watchSocket(
     readonly answer?: () => void;
     readonly failure?: (failure: HandshakeFailure) => void;
   },
+  { isListening = false } = {},
 ): Promise<void> {
   try {
+    let askedMs = performance.now();
     for await (const event of socket.events) {
       if (event.type === 'handshake') on.handshake?.();
       else if (event.type === 'connect') on.answer?.();
@@ -205,6 +214,9 @@ export async function watchSocket(
         const failure = handshakeFailure(event);
         if (failure !== undefined) on.failure?.(failure);
       }
+      // What had to be waited for is the first of its turn; what had come already is read at once.
+      if (isListening && performance.now() - askedMs > 0.5) await sleep(eventTurnMs);
+      askedMs = performance.now();
     }
   } catch (error) {
     if (!socket.closed) throw error;

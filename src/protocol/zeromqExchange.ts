@@ -18,6 +18,7 @@ import { afterReading } from './afterReading.ts';
 import type { LinkCurve } from './curveKeys.ts';
 import { bytesOf, decodeMessage, encodeMessage, floatsOf, splitFrames } from './frames.ts';
 import { HandshakeJudge, uncheckedError } from './handshakes.ts';
+import type { HandshakeFailure } from './handshakes.ts';
 import { HeaderRing } from './headerRing.ts';
 import { KeyCheck, connectorCurveOptions } from './keyCheck.ts';
 import { betweenTowersSchema } from './messages.ts';
@@ -160,7 +161,7 @@ export class ZeromqExchange implements Exchange, OneWayLink {
   }
 
   async #start(open: () => Promise<void>): Promise<void> {
-    void watchSocket(this.#socket, {
+    const on = {
       handshake: () => {
         if (this.#tower === 1 && this.#settleReady !== undefined) this.#send({ type: 'open', step: 0, tower: 1 });
       },
@@ -170,13 +171,14 @@ export class ZeromqExchange implements Exchange, OneWayLink {
         if (this.#tower === 0) this.#probes.start();
         else this.close(this.#peerLost('broke the connection'));
       },
-      failure: (failure) => {
+      failure: (failure: HandshakeFailure) => {
         if (this.#settleReady === undefined) return;
         const unchecked = failure === 'unchecked' ? uncheckedError() : undefined;
         const refusal = this.#tower === 0 ? unchecked : this.#judge.failed(failure);
         if (refusal !== undefined) this.close(refusal);
       },
-    });
+    };
+    void watchSocket(this.#socket, on, { isListening: this.#tower === 0 });
     try {
       await open();
     } catch (error) {

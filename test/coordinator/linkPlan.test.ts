@@ -29,6 +29,17 @@ test('one pair has one link, and a worker with both towers none', () => {
   expect(new LinkPlan(1, false).endsOf(seatsOf(1), address)).toEqual([]);
 });
 
+test('links at paths have a path each, also in the next generation', () => {
+  const paths = [1, 2].flatMap(() => {
+    const plan = new LinkPlan(2, false);
+    const ends = seatsOf(2).flatMap((seat) => plan.endsOf([seat], 'ipc:///tmp/run/link'));
+    return ends.flatMap((end) => (end.role === 'listen' ? [end.address] : []));
+  });
+  // Two pairs, and a ring of two for each of the two towers.
+  expect(new Set(paths).size).toBe(2 * 6);
+  for (const path of paths) expect(path).toMatch(/^ipc:\/\/\/tmp\/run\/link-[0-9a-f]{8}$/);
+});
+
 test.each([2, 3])('%i replicas have a ring for each tower as well', (replicas) => {
   const seats = seatsOf(replicas);
   const links = linksOf(

@@ -1,6 +1,7 @@
 // Keys, with the real commands: made by `keygen`, used by a run, and what happens to whoever has none or the wrong ones.
 
-import { chmodSync, copyFileSync, existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, readFileSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { describe, expect } from 'vitest';
 import { endless, freeAddress, test } from './stage.ts';
 import type { Command, Flags, Stage } from './stage.ts';
@@ -163,6 +164,19 @@ describe('without keys', () => {
     }
   });
 
+  test('a run that starts its workers itself listens where nobody else can come, and leaves nothing there', async ({ stage }) => {
+    const coordinator = stage.coordinator({ local: 'cpu', threads: 1, steps: endless });
+    const path = (await coordinator.address()).replace('ipc://', '');
+    expect(statSync(dirname(path)).mode & 0o777).toBe(0o700);
+    await stage.reached(3);
+    const processes = stage.processes();
+    expect(processes.filter(({ isRealWorker }) => isRealWorker)).toHaveLength(2);
+    expect(processes.flatMap(({ pid }) => listeningPorts(pid))).toEqual([]);
+    coordinator.signal('SIGINT');
+    expect(await coordinator.exit(), coordinator.output).toBe(75);
+    expect(existsSync(dirname(path))).toBe(false);
+  });
+
   test('tower 0 listens for tower 1 on its own machine only', async ({ stage }) => {
     const coordinator = stage.coordinator();
     const worker = stage.worker({ coordinator: await coordinator.address(), tower: 0, 'peer-address': 'tcp://0.0.0.0:0' });
@@ -215,3 +229,23 @@ test('a file of keys that is missing, open to others or damaged is named before 
   }
   expect(existsSync(stage.path('run'))).toBe(false);
 });
+
+/** The TCP ports that a process listens at; one of this test's own commands. */
+function listeningPorts(pid: number): number[] {
+  const isListening = '0A';
+  const sockets = readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? [];
+    } catch {
+      return []; // It was closed meanwhile.
+    }
+  });
+  return ['tcp', 'tcp6'].flatMap((table) =>
+    readFileSync(`/proc/${pid}/net/${table}`, 'utf8')
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/))
+      .filter(([, , , state, , , , , , inode]) => state === isListening && inode !== undefined && sockets.includes(inode))
+      .map(([, local]) => parseInt(local?.split(':')[1] ?? '', 16)),
+  );
+}

@@ -5,9 +5,10 @@ import type { Socket as RawSocket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
-import { Dealer } from 'zeromq';
+import { Dealer, Router } from 'zeromq';
 import { encodeMessage, frameBytes } from '../../src/protocol/frames.ts';
 import { newKeys, newLinkCurves } from '../../src/protocol/newKeys.ts';
+import { bindSocket, listenerOptions, socketOptions, watchSocket } from '../../src/protocol/sockets.ts';
 import { ZeromqExchange } from '../../src/protocol/zeromqExchange.ts';
 import { hostileHeaders, withRecords } from './hostileHeaders.ts';
 import { Bench, closed, hello, isMessage, next } from './sockets.ts';
@@ -217,6 +218,28 @@ describe.each(plainPorts)('%s', (_, open) => {
     expect(process.memoryUsage.rss() - before).toBeLessThan(60e6);
     await port.stillWorks();
   });
+});
+
+test('a listening socket hears of all that strangers do, in turns of 50 ms', async () => {
+  const socket = new Router({ ...socketOptions(), ...listenerOptions });
+  bench.onClose(() => {
+    socket.close();
+  });
+  const heardMs: number[] = [];
+  const disconnect = (): void => void heardMs.push(performance.now());
+  void watchSocket(socket, { disconnect }, { isListening: true });
+  const address = await bindSocket(socket, 'tcp://127.0.0.1:0');
+  const [visits, pauseMs] = [100, 5];
+  for (let i = 0; i < visits; i++) {
+    const raw = await bench.raw(address);
+    await say(raw, greeting('PLAIN'));
+    await sleep(pauseMs);
+    raw.destroy();
+  }
+  await expect.poll(() => heardMs.length).toBe(visits);
+  const turns = heardMs.filter((ms, i) => ms - (heardMs[i - 1] ?? 0) > 1);
+  // Half a second and more has ten turns, each perhaps with one that comes before all others; one by one they would be a hundred.
+  expect(turns.length).toBeLessThan(visits / 2);
 });
 
 /** What msgpackr can pack at all. */

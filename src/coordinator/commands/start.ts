@@ -26,7 +26,7 @@ const startFlags = {
     type: 'string',
     requiresArg: true,
     group: 'This command:',
-    describe: `Where to listen for workers; port 0 takes a free one [default: port $MASTER_PORT, else ${defaultAddress}; with --local a free port]`,
+    describe: `Where to listen for workers; port 0 takes a free one [default: port $MASTER_PORT, else ${defaultAddress}; with --local a socket that no other user can reach]`,
   },
   'run-dir': {
     type: 'string',
@@ -108,7 +108,7 @@ export const start: Command = {
     const say = (line: string): void => {
       output.write(`${line}\n`);
     };
-    const bind = args.local === undefined ? bindAddress(args.bind, process.env, say) : (args.bind ?? 'tcp://127.0.0.1:0');
+    const bind = args.local === undefined ? bindAddress(args.bind, process.env, say) : args.bind;
     const curve = readSecurity(args, bind, say);
     const resume =
       args.resume === undefined ? undefined : await findResumePoint(args.resume, { runDir: args['run-dir'], runsFolder, say });
