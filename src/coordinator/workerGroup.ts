@@ -107,9 +107,7 @@ export class WorkerGroup {
     await this.#stateSent.catch(() => undefined);
     for (const member of this.#members.filter(({ isMute }) => isMute)) {
       this.#remove(member);
-      const message = `${this.#describe(member)} did not answer and was given up`;
-      this.#socket.send(member.workerId, { type: 'stop', step: 0, exitCode: exitCodes.peerLost, reason: message });
-      this.#socket.forget(member.workerId);
+      this.#socket.release(member.workerId, `${this.#describe(member)} did not answer`);
     }
   }
 
@@ -360,7 +358,7 @@ export class WorkerGroup {
     }
     for (const member of holders) {
       if (!isThere(member) || member.answers) continue;
-      this.#socket.forget(member.workerId);
+      this.#socket.release(member.workerId, `${this.#describe(member)} did not answer, and another worker asked for its place`);
       this.#lose(member.workerId, new PeerLostError('it does not answer, and another worker asks for its place'));
     }
   }
