@@ -2,7 +2,7 @@
 // Invariant: however it ends (time, fault, Ctrl-C, SIGTERM, a soak that is stuck itself), there is a report, and no process of it stays behind.
 
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,8 +16,8 @@ if (!(Number(values.minutes) > 0) || !/^\d+$/.test(values.seed)) {
 
 /** How long the soak may take to stop its commands and to write its report. */
 const stopMs = 20_000;
-/** How long it may take beyond its time: its last run, and one that hangs. */
-const overtimeMs = 600_000;
+/** How long it may go without writing its report, which it does at every fault: longer than it takes to notice a run that hangs. */
+const stillMs = 180_000;
 
 const folder = mkdtempSync(join(tmpdir(), 'crosstower-soak-'));
 // Whatever the soak starts has this in its environment, and is found by it.
@@ -32,6 +32,7 @@ const child = spawn(process.execPath, [vitest, 'run', '--project', 'soak'], {
     CROSSTOWER_SOAK_MINUTES: values.minutes,
     CROSSTOWER_SOAK_SEED: values.seed,
     CROSSTOWER_SOAK_FOLDER: folder,
+    TMPDIR: folder, // What a run has written goes with it.
   },
 });
 
@@ -52,6 +53,7 @@ function clear() {
   }
 }
 
+const startedAt = Date.now();
 let stoppedBy;
 for (const [signal, code] of [
   ['SIGINT', 130],
@@ -63,7 +65,13 @@ for (const [signal, code] of [
     stop(signal);
   });
 }
-setTimeout(() => stop('its time is up by far'), 60_000 * Number(values.minutes) + overtimeMs).unref();
+setInterval(() => {
+  const stillForMs = Date.now() - Math.max(startedAt, statSync(join(folder, 'report'), { throwIfNoEntry: false })?.mtimeMs ?? 0);
+  if (stillForMs < stillMs || stoppedBy !== undefined) return;
+  stoppedBy = 1;
+  console.error(`soak: HANG: the soak itself has done nothing for ${stillMs / 1000} s`);
+  stop('it hangs');
+}, 5000).unref();
 
 const [code] = await new Promise((resolve) => child.once('exit', (...end) => resolve(end)));
 clear();

@@ -59,6 +59,11 @@ export class FaultyRun {
     return this.coordinators.map(({ output }) => output).join('');
   }
 
+  /** Of all coordinators together. */
+  get returns(): number {
+    return this.said.match(/going back to step/g)?.length ?? 0;
+  }
+
   get restarts(): { coordinators: number; workers: number } {
     return { coordinators: this.coordinators.length - 1, workers: this.workers.length - 2 };
   }
