@@ -120,9 +120,7 @@ export class WorkerGroup {
     await this.#stateSent.catch(() => undefined);
     for (const member of this.#members.filter(({ isMute }) => isMute)) {
       this.#roster.remove(member);
-      const message = `${this.#roster.describe(member)} did not answer and was given up`;
-      this.#socket.send(member.workerId, { type: 'stop', step: 0, exitCode: exitCodes.peerLost, reason: message });
-      this.#socket.forget(member.workerId);
+      this.#socket.release(member.workerId, `${this.#roster.describe(member)} did not answer`);
     }
   }
 

@@ -146,6 +146,12 @@ export class CoordinatorSocket {
     }
   }
 
+  /** Gives a worker up, which is told: it may come back under a new id. */
+  release(workerId: string, reason: string): void {
+    this.send(workerId, { type: 'release', step: 0, reason: reason.slice(0, 4000) });
+    this.forget(workerId);
+  }
+
   /** What this worker sends from now on is dropped: it was refused. */
   forget(workerId: string): void {
     this.#workers.delete(workerId);
@@ -210,11 +216,12 @@ export class CoordinatorSocket {
   #takeNonsense(workerId: string, error: CrosstowerError): void {
     this.dropped.malformed++;
     const isRefusal = error instanceof VersionMismatchError || error instanceof RefusedError;
-    const exitCode = isRefusal ? exitCodes.refused : error.exitCode;
     this.#logOnce(workerId, `turned ${workerId} away: ${error.message}`);
-    const wasKnown = this.#workers.has(workerId);
-    if (wasKnown || isRefusal) {
-      this.send(workerId, { type: 'refuse', step: 0, exitCode, message: error.message });
+    if (isRefusal) {
+      this.send(workerId, { type: 'refuse', step: 0, exitCode: exitCodes.refused, message: error.message });
+    } else if (this.#workers.has(workerId)) {
+      // Damaged on its way: the worker is as good as before.
+      this.send(workerId, { type: 'release', step: 0, reason: error.message });
     }
     this.#lose(workerId, error);
   }

@@ -7,7 +7,7 @@ import { runConfigSchema } from '../spec/config.ts';
 import { exitCodes } from '../spec/errors.ts';
 
 /** Raised whenever a header changes: both sides refuse another number and name both. */
-export const protocolVersion = 3;
+export const protocolVersion = 4;
 
 const count = z.int().min(0);
 const positive = z.int().min(1);
@@ -191,6 +191,8 @@ export const toWorkerSchema = z.discriminatedUnion('type', [
   }),
   /** The worker is turned away and exits with this code. */
   z.strictObject({ ...envelope, type: z.literal('refuse'), exitCode, message: text }),
+  /** The worker was given up: it did not answer, or a message of its was damaged. It drops its step, connects anew and says hello again. */
+  z.strictObject({ ...envelope, type: z.literal('release'), reason: text }),
   /** Where a neighbour listens for this tower: tower 0 of the replica, or the same tower of the replica before. */
   z.strictObject({ ...envelope, type: z.literal('peer'), tower, neighbour, address }),
   weights,

@@ -21,8 +21,8 @@ import type { LinkTimes } from './sockets.ts';
 
 export type WorkerSocketEvent =
   | { readonly kind: 'message'; readonly message: Message<ToWorker> }
-  /** The connection broke: whatever was under way is void. */
-  | { readonly kind: 'disconnected' }
+  /** The connection broke, or was given up for this reason: whatever was under way is void. */
+  | { readonly kind: 'disconnected'; readonly reason?: string }
   /** The coordinator (perhaps another one) can be reached again: say hello. */
   | { readonly kind: 'reconnected' }
   /** Last event: the coordinator stayed away, or makes no sense. */
@@ -165,9 +165,9 @@ export class WorkerSocket {
     void this.#receive(socket);
   }
 
-  async #reconnect(): Promise<void> {
+  async #reconnect(reason?: string): Promise<void> {
     if (this.#connected) {
-      this.events.push({ kind: 'disconnected' });
+      this.events.push({ kind: 'disconnected', ...(reason === undefined ? {} : { reason }) });
       this.#startDeadline();
     }
     this.#session = { run: '', generation: 0 };
@@ -200,6 +200,11 @@ export class WorkerSocket {
       // There is one coordinator, and without it no run: a message that is lost to us is a step that never ends.
       const cause = error as CrosstowerError;
       const problem = `the coordinator at ${this.#options.address}: ${cause.message}`;
+      // One that has made sense before sent something that was damaged on its way.
+      if (this.#session.run !== '' && !(error instanceof VersionMismatchError)) {
+        void this.#reconnect(problem);
+        return;
+      }
       this.#lose(
         error instanceof VersionMismatchError ? new RefusedError(problem, { cause }) : new PeerLostError(problem, { cause }),
       );
@@ -211,6 +216,10 @@ export class WorkerSocket {
       return;
     }
     this.#headers.add('in', header);
+    if (header.type === 'release') {
+      void this.#reconnect(`the coordinator gave this worker up: ${header.reason}`);
+      return;
+    }
     if (header.type === 'assign' && !this.#isOlder(header)) {
       this.#session = { run: header.run, generation: header.generation };
     }

@@ -59,6 +59,9 @@ export async function serveGeneration(
       config,
       snapshots,
       trace,
+      breakOff: () => {
+        closeLinks(links);
+      },
       pictures: {
         size: networkFor(config).inputSize,
         padding: networkFor(config).inputPadding,
@@ -103,11 +106,17 @@ async function takeBatches(context: StepContext): Promise<never> {
       const batch = prepared ?? prepareBatch(await take(), context);
       prepared = undefined;
       const dataWaitMs = performance.now() - start;
-      await freeingWhatIsLeft(() => {
-        if (batch.header.kind === 'evaluate') return evaluationStep(batch, context);
-        if (batch.header.kind === 'predict') return predictionStep(batch, context);
-        return trainingStep(batch, context, { dataWaitMs, whileWaiting });
-      });
+      try {
+        await freeingWhatIsLeft(() => {
+          if (batch.header.kind === 'evaluate') return evaluationStep(batch, context);
+          if (batch.header.kind === 'predict') return predictionStep(batch, context);
+          return trainingStep(batch, context, { dataWaitMs, whileWaiting });
+        });
+      } catch (error) {
+        // The step frees its pictures itself, as soon as it can, unless it is broken off.
+        dispose(batch.images, batch.labels);
+        throw error;
+      }
     }
   } finally {
     dispose(prepared?.images, prepared?.labels);

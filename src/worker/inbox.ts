@@ -35,8 +35,8 @@ interface Waiter {
 export interface InboxOptions {
   /** The coordinator's, for messages. */
   readonly address: string;
-  /** The coordinator cannot be reached any more. */
-  readonly onDisconnect: () => void;
+  /** The coordinator cannot be reached any more, or, for this reason, is to be asked for a place anew. */
+  readonly onDisconnect: (reason?: string) => void;
   /** It, or another one, can be reached again. */
   readonly onReconnect: () => void;
 }
@@ -135,8 +135,10 @@ export class Inbox {
           break;
         case 'disconnected':
           this.#isConnected = false;
-          this.#endGeneration(new PeerLostError(`the connection to the coordinator at ${address} broke`));
-          onDisconnect();
+          this.#endGeneration(new PeerLostError(event.reason ?? `the connection to the coordinator at ${address} broke`));
+          // Whoever waits for an assignment goes on; if nobody comes, the socket says so first, and names the address.
+          this.#waiter?.timer?.refresh();
+          onDisconnect(event.reason);
           break;
         case 'reconnected':
           this.#isConnected = true;

@@ -46,13 +46,20 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
     if (inbox.isConnected) socket.send({ type: 'stopRequested', step: 0, signal: String(stop.reason) });
     else inbox.finish(new Dismissed(exitCodes.stoppedEarly, 'stopped while there was no coordinator'));
   };
-  const inbox = new Inbox(socket, { address, onReconnect: greet, onDisconnect: passOnStop });
+  const leave = (reason?: string): void => {
+    if (reason !== undefined) log(`${reason}; asking for a place again`);
+    passOnStop();
+  };
+  const inbox = new Inbox(socket, { address, onReconnect: greet, onDisconnect: leave });
   stop.addEventListener('abort', passOnStop, { once: true });
   greet();
   try {
     let loss: CrosstowerError | undefined;
     for (;;) {
-      const assignment = await nextAssignment(inbox, joinTimeoutMs, loss);
+      const taken = await nextAssignment(inbox, joinTimeoutMs, loss);
+      // Since it was taken, the next one may have come, and only that one counts.
+      const assignment = inbox.takeNow(['assign'])?.header ?? taken;
+      const { signal } = inbox;
       ({ tower, replica } = assignment);
       log(inWords(assignment));
       passOnStop();
@@ -64,7 +71,8 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
         if (inbox.end !== undefined) throw inbox.end;
         loss = error;
         log(`${error.message}; the step is dropped`);
-        socket.send({ type: 'stranded', step: 0, message: error.message.slice(0, 4000) });
+        // That a generation has ended which the coordinator ended is no news; said in the next one, it would end that as well.
+        if (!signal.aborted) socket.send({ type: 'stranded', step: 0, message: error.message.slice(0, 4000) });
       }
     }
   } catch (error) {

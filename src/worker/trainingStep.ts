@@ -37,6 +37,8 @@ export interface StepContext {
   readonly pictures: PictureRule;
   readonly snapshots: Snapshots;
   readonly trace: StepTrace;
+  /** Closes the links of all towers here, which ends every pass that waits for one. */
+  readonly breakOff: () => void;
 }
 
 /** Pictures and labels on the device. */
@@ -63,7 +65,7 @@ export function prepareBatch(batch: Received<'batch'>, { seats, pictures, socket
 /** Trains on one batch, which it frees; `whileWaiting` is done in the time that the other tower and the coordinator take. */
 export async function trainingStep(
   { header, images, labels }: PreparedBatch,
-  { seats, inbox, socket, config, snapshots, trace }: StepContext,
+  { seats, inbox, socket, config, snapshots, trace, breakOff }: StepContext,
   { dataWaitMs, whileWaiting }: { dataWaitMs: number; whileWaiting: () => void },
 ): Promise<void> {
   const { step } = header;
@@ -74,7 +76,7 @@ export async function trainingStep(
   const sentBefore = seats.map((seat) => seat.bytesSent());
   const summedBefore = seats.map((seat) => seat.bytesSummed());
 
-  const results = await Promise.all(seats.map(({ tower }) => tower.computeGradients(step, images, labels, header)));
+  const results = await sideBySide(seats, breakOff, ({ tower }) => tower.computeGradients(step, images, labels, header));
   const computedMs = performance.now() - start;
   dispose(images, labels);
   seats.forEach(({ tower }, i) => {
@@ -131,8 +133,11 @@ export async function trainingStep(
 }
 
 /** Scores one evaluation batch, which it frees. */
-export async function evaluationStep({ header, images, labels }: PreparedBatch, { seats, socket }: StepContext): Promise<void> {
-  const results = await Promise.all(seats.map(({ tower }) => tower.evaluate(header.index, images, labels)));
+export async function evaluationStep(
+  { header, images, labels }: PreparedBatch,
+  { seats, socket, breakOff }: StepContext,
+): Promise<void> {
+  const results = await sideBySide(seats, breakOff, ({ tower }) => tower.evaluate(header.index, images, labels));
   dispose(images, labels);
   seats.forEach(({ tower }, i) => {
     const { lossSum, top1, top5 } = at(results, i);
@@ -142,8 +147,11 @@ export async function evaluationStep({ header, images, labels }: PreparedBatch, 
 }
 
 /** Sends the probabilities of every class for a batch, which it frees; both towers compute them, tower 0 speaks. */
-export async function predictionStep({ header, images, labels }: PreparedBatch, { seats, socket }: StepContext): Promise<void> {
-  const results = await Promise.all(seats.map(({ tower }) => tower.predict(header.index, images)));
+export async function predictionStep(
+  { header, images, labels }: PreparedBatch,
+  { seats, socket, breakOff }: StepContext,
+): Promise<void> {
+  const results = await sideBySide(seats, breakOff, ({ tower }) => tower.predict(header.index, images));
   dispose(images, labels);
   seats.forEach(({ tower }, i) => {
     if (tower.index !== 0) return;
@@ -153,6 +161,22 @@ export async function predictionStep({ header, images, labels }: PreparedBatch, 
     const answer = { type: 'predictions', step, tower: 0, index, count, classes } as const;
     socket.send(answer, floatsPayload(probabilities));
   });
+}
+
+/** One pass for each tower; throws the first failure when all have ended, so that none goes on making tensors which nobody frees. */
+async function sideBySide<T>(
+  seats: readonly TowerSeat[],
+  breakOff: () => void,
+  pass: (seat: TowerSeat) => Promise<T>,
+): Promise<T[]> {
+  const passes = seats.map(pass);
+  try {
+    return await Promise.all(passes);
+  } catch (error) {
+    breakOff();
+    await Promise.allSettled(passes);
+    throw error;
+  }
 }
 
 /** The rates of each block: biases have factors of their own for rate and decay; the scale, from clipping, is the same for all. */

@@ -18,7 +18,7 @@ function account(tower: 0 | 1, step: number, offsetMs: number, events: readonly 
   const shifted = events.map((event) => ({ ...event, startMs: event.startMs + offsetMs }));
   const times = { startMs: 1000 + offsetMs, decidedMs: 1041 + offsetMs, doneMs: 1049 + offsetMs };
   return {
-    header: { version: 3 as const, run: 'r', generation: 1, type: 'trace' as const, step, tower, ...times },
+    header: { version: 4 as const, run: 'r', generation: 1, type: 'trace' as const, step, tower, ...times },
     payload: [Buffer.from(JSON.stringify(shifted))],
   };
 }

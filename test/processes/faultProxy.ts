@@ -19,6 +19,7 @@ export class FaultProxy {
   isRefusing = false;
   readonly #server: Server;
   readonly #pipes = new Set<Pipe>();
+  readonly #sockets = new Set<Socket>();
   #target = '';
   #isHolding = false;
   #letGo: (() => void)[] = [];
@@ -83,7 +84,10 @@ export class FaultProxy {
   async close(): Promise<void> {
     this.heal();
     this.reset();
-    await new Promise((resolve) => this.#server.close(resolve));
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    // Also those whose other half is gone already: the server waits for all of them.
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
   }
 
   #open(near: Socket): void {
@@ -95,6 +99,10 @@ export class FaultProxy {
     const far = connect({ host: hostname, port: Number(port) });
     const pipe = { near, far };
     this.#pipes.add(pipe);
+    for (const socket of [near, far]) {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    }
     far.once('close', () => this.#pipes.delete(pipe));
     const end = (): void => {
       near.destroy();
@@ -115,6 +123,11 @@ export class FaultProxy {
       if (this.latencyMs > 0) await sleep(this.latencyMs);
       if (this.bytesPerMs !== undefined) await sleep(bytes.length / this.bytesPerMs);
       if (this.#isHolding) await new Promise<void>((resolve) => this.#letGo.push(resolve));
+      // Closed while the bytes were held up: nobody will say so any more.
+      if (to.destroyed) {
+        from.destroy();
+        return;
+      }
       if (this.#strikes(bytes) === 'cut') {
         to.write(bytes.subarray(0, bytes.length >> 1), () => {
           this.reset();

@@ -11,12 +11,19 @@ const soonMs = 40_000;
 
 let model = '';
 let whole: unknown[];
+let tensors = 0;
 beforeAll(async () => {
   const stage = new Stage();
   model = await stage.trainedModel({ ...flags, local: 'cpu', threads: 1 }, 'run');
   whole = stage.course();
+  tensors = mostTensors(stage);
   stage.clear();
 });
+
+/** The most that were alive in a worker after a step: what a step that was broken off left behind would be there for good. */
+function mostTensors(stage: Stage): number {
+  return Math.max(...stage.steps().flatMap(({ liveTensors }) => liveTensors as number[]));
+}
 
 interface ProxiedRun {
   readonly coordinator: Command;
@@ -43,12 +50,14 @@ async function proxiedRun(stage: Stage, more: Flags = {}): Promise<ProxiedRun> {
   return { coordinator, workers, control, peer };
 }
 
-/** The run ends as if nothing had been, with the processes that it began with. */
+/** The run ends as if nothing had been, with the processes that it began with, after one return to a commit at the most. */
 async function expectWhole(stage: Stage, { coordinator, workers }: ProxiedRun): Promise<void> {
   expect(await coordinator.exit(soonMs), coordinator.output).toBe(0);
   expect(await Promise.all(workers.map((worker) => worker.exit()))).toEqual([0, 0]);
   expect(stage.course()).toEqual(whole);
   expect(stage.modelHash()).toBe(model);
+  expect(mostTensors(stage)).toBeLessThanOrEqual(tensors);
+  expect(coordinator.output.match(/going back/g)?.length ?? 0, coordinator.output).toBeLessThanOrEqual(1);
 }
 
 describe('the link between the towers', () => {
@@ -107,6 +116,15 @@ describe('the link between coordinator and worker', () => {
     await stage.reached(5);
     run.control.reset();
     await run.coordinator.said(/tower 1 \(.+\) is lost.*; going back to step/);
+    await expectWhole(stage, run);
+  });
+
+  test('with one bit flipped on the way, is given up and made anew', async ({ stage }) => {
+    const run = await proxiedRun(stage);
+    await stage.reached(5);
+    run.control.afterBytes(20_000, 'flip');
+    await run.coordinator.said(/going back to step/);
+    expect(run.control.struck).toBe(1);
     await expectWhole(stage, run);
   });
 });

@@ -62,6 +62,37 @@ describe('workers that the coordinator did not start', () => {
     expectWhole(stage);
   });
 
+  test('one that stands still for longer than its deadline is given up, says so when it wakes, and has its place again', async ({
+    stage,
+  }) => {
+    const { coordinator, workers } = await stage.run({ ...flags, 'step-timeout': 2 });
+    await stage.reached(30);
+    await stage.signalRealWorker(1, 'SIGSTOP');
+    await coordinator.said(/tower 1 \(.+\), which does not answer.*; going back to step \d+/);
+    await stage.signalRealWorker(1, 'SIGCONT');
+    await workers[1].said(/gave this worker up: tower 1 \(.+\) did not answer; asking for a place again/);
+    expect(await coordinator.exit(soonMs), coordinator.output).toBe(0);
+    expect(await Promise.all(workers.map((worker) => worker.exit()))).toEqual([0, 0]);
+    expect(coordinator.output.match(/going back/g)).toHaveLength(1);
+    expectWhole(stage);
+  });
+
+  test('one that was given up and wakes when somebody else has its place is refused, and names who', async ({ stage }) => {
+    const { coordinator, address, workers } = await stage.run({ ...flags, 'step-timeout': 2 });
+    await stage.reached(30);
+    await stage.signalRealWorker(1, 'SIGSTOP');
+    const stopped = await stage.realWorker(1);
+    await coordinator.said(/going back to step \d+/);
+    const other = stage.worker({ coordinator: address });
+    await other.said(/assigned tower 1/);
+    process.kill(stopped.pid, 'SIGCONT');
+    expect(await workers[1].exit()).toBe(4);
+    expect(workers[1].lastLine).toMatch(/^worker: tower 1 \(.+, pid \d+\) is there already$/);
+    expect(await coordinator.exit(soonMs), coordinator.output).toBe(0);
+    expect(await Promise.all([workers[0].exit(), other.exit()])).toEqual([0, 0]);
+    expectWhole(stage);
+  });
+
   test('outlive a coordinator that is killed, and go on with the next one', async ({ stage }) => {
     const { coordinator, address, workers } = await stage.run(flags);
     await stage.reached(60);

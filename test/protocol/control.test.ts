@@ -195,6 +195,45 @@ describe('a lost worker', () => {
   });
 });
 
+//   worker                    coordinator
+//     <------------------- release
+//     (another connection)
+//     hello ------------------->
+describe('a worker that was given up', () => {
+  test('is told why, and comes back under another id; what it still sends under the old one is dropped', async () => {
+    const coordinator = await bench.coordinator();
+    const { worker, workerId } = await bench.joined(coordinator);
+    coordinator.release(workerId, 'it did not answer');
+    worker.send({ type: 'credit', step: 0, count: 1 });
+    const { reason } = await next(worker.events, isKind('disconnected'));
+    expect(reason).toBe('the coordinator gave this worker up: it did not answer');
+    await next(worker.events, isKind('reconnected'));
+    worker.send(hello);
+    expect((await next(coordinator.events, isMessage('hello'))).workerId).not.toBe(workerId);
+    expect(coordinator.dropped).toEqual({ stale: 0, malformed: 0, foreign: 1 });
+  });
+
+  test('gives up a connection on which an assigned run was damaged by itself', async () => {
+    const coordinator = new Router({ linger: 0 });
+    bench.onClose(() => {
+      coordinator.close();
+    });
+    await coordinator.bind('tcp://127.0.0.1:0');
+    const worker = await bench.worker(coordinator.lastEndpoint ?? '');
+    worker.send(hello);
+    const [id] = await coordinator.receive();
+    const session = { run: 'r1', generation: 1 };
+    await coordinator.send([id ?? '', ...encodeMessage({ ...session, ...assign })]);
+    const [header] = encodeMessage({ ...session, ...batch }, [Buffer.of(6)]);
+    await coordinator.send([id ?? '', header ?? '', Buffer.of(7)]);
+    expect((await next(worker.events, isKind('disconnected'))).reason).toMatch(/damaged on its way .*batch step 1/);
+    await next(worker.events, isKind('reconnected'));
+    worker.send(hello);
+    const [newId] = await coordinator.receive();
+    expect(newId).not.toEqual(id);
+  });
+});
+
 describe('a lost coordinator', () => {
   test('is waited for, found again at the same address, and greeted anew', async () => {
     const first = await bench.coordinator();
