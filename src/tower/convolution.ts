@@ -37,15 +37,15 @@ export function portableConvolution({ stride, padding }: Omit<Sliding, 'kernelSi
 export function winogradConvolution(sliding: Sliding): LinearMap {
   const { kernelSize, stride, padding } = sliding;
   const isSame = padding === 'same';
+  const portable = portableConvolution(sliding);
   const attributes = [attribute.int('stride', stride), attribute.int('padding', isSame ? (kernelSize - 1) / 2 : 0)];
   const turned = [...attributes, attribute.int('turned', 1)];
   const sized = [...attributes, attribute.int('size', kernelSize)];
   return {
     apply: (x, w) => runOp('CrosstowerConvolution', attributes, [x, w]),
 
-    inputGradient: isSame
-      ? (dy, w) => runOp('CrosstowerConvolution', turned, [dy, w])
-      : portableConvolution(sliding).inputGradient,
+    inputGradient: (dy, w, xShape) =>
+      isSame ? runOp('CrosstowerConvolution', turned, [dy, w]) : portable.inputGradient(dy, w, xShape),
 
     weightGradient: (x, dy) => runOp('CrosstowerConvolutionWeightGrad', sized, [x, dy]),
   };
@@ -59,12 +59,12 @@ export function suitsWinograd({ kernelSize, stride, padding }: Sliding): boolean
 
 /** Whether the binding has our ops, and this machine can run them: one picture, there and back. */
 export function hasWinogradConvolution(): boolean {
-  const { apply, weightGradient } = winogradConvolution({ kernelSize: 3, stride: 1, padding: 'same' });
+  const map = winogradConvolution({ kernelSize: 3, stride: 1, padding: 'same' });
   const ones = tf.ones<tf.Rank.R4>([1, 3, 3, 1]);
   const w = ones.reshape([3, 3, 1, 1]);
   const made: Tensor[] = [ones, w];
   try {
-    made.push(apply(ones, w), weightGradient(ones, ones, w.shape));
+    made.push(map.apply(ones, w), map.weightGradient(ones, ones, w.shape));
     return true;
   } catch {
     return false;

@@ -24,7 +24,6 @@ import { drawNormal, norm, relativeError, valuesOf } from './tensors.ts';
 const chosen = chooseKernels();
 const hasNative = deviceInfo().kind === 'cpu' && hasNativeNormalisedActivation();
 const hasWinograd = deviceInfo().kind === 'cpu' && hasWinogradConvolution();
-if (!hasWinograd) console.log("skipped: Winograd's convolution (it needs a CPU with AVX-512)");
 
 const shapes = fc.tuple(
   fc.integer({ min: 1, max: 3 }),
@@ -91,50 +90,56 @@ const convolutions = fc.record({
   maps: fc.oneof(fc.constantFrom(48), fc.integer({ min: 1, max: 70 })),
 });
 
-test.runIf(hasWinograd)("Winograd's convolution and its gradients are TensorFlow's", () => {
-  fc.assert(
-    fc.property(convolutions, ({ sliding, pictures, more, channels, maps }) => {
-      expect(suitsWinograd(sliding)).toBe(true);
-      const { kernelSize } = sliding;
-      const [x, w] = [
-        upload(drawNormal('x', [pictures, kernelSize + more[0], kernelSize + more[1], channels])),
-        upload(drawNormal('w', [kernelSize, kernelSize, channels, maps])),
-      ];
-      const [winograd, portable] = [winogradConvolution(sliding), portableConvolution(sliding)];
-      const y = portable.apply(x, w);
-      const dy = upload(drawNormal('dy', y.shape));
-      const points = kernelSize ** 2;
-      for (const [ours, theirs, products] of [
-        [winograd.apply(x, w), y, points * channels],
-        [winograd.weightGradient(x, dy, w.shape), portable.weightGradient(x, dy, w.shape), dy.size / maps],
-        [winograd.inputGradient(dy, w, x.shape), portable.inputGradient(dy, w, x.shape), points * maps],
-      ] as const) {
-        expect(ours.shape).toEqual(theirs.shape);
-        // Beside what a sum of so many products of such values is like: a single one of them may be close to zero.
-        const [actual, expected] = [valuesOf(ours), valuesOf(theirs)];
-        const difference = actual.map((value, at) => value - expected[at]!);
-        expect(norm(difference) / Math.sqrt(actual.length * products)).toBeLessThan(roundingOfWinograd);
-      }
-      dispose(x, w, dy);
-    }),
-    { numRuns: 100 },
-  );
-});
+describe("Winograd's convolution", () => {
+  test.beforeEach((context) => {
+    context.skip(!hasWinograd, 'the binding has no such op, or the CPU no AVX-512');
+  });
 
-test.runIf(hasWinograd)('a picture is convolved to the same bits alone and beside others', () => {
-  const convolution = winogradConvolution({ kernelSize: 5, stride: 1, padding: 'same' });
-  const { shape, values } = drawNormal('pictures', [3, 13, 11, 20]);
-  const w = upload(drawNormal('w', [5, 5, 20, 33]));
-  const together = convolution.apply(upload({ shape, values }), w);
-  const alone = convolution.apply(upload({ shape: [1, 13, 11, 20], values: values.slice(-13 * 11 * 20) }), w);
-  expect(valuesOf(alone)).toEqual(valuesOf(together).slice(-13 * 11 * 33));
-});
+  test("and its gradients are TensorFlow's", () => {
+    fc.assert(
+      fc.property(convolutions, ({ sliding, pictures, more, channels, maps }) => {
+        expect(suitsWinograd(sliding)).toBe(true);
+        const { kernelSize } = sliding;
+        const [x, w] = [
+          upload(drawNormal('x', [pictures, kernelSize + more[0], kernelSize + more[1], channels])),
+          upload(drawNormal('w', [kernelSize, kernelSize, channels, maps])),
+        ];
+        const [winograd, portable] = [winogradConvolution(sliding), portableConvolution(sliding)];
+        const y = portable.apply(x, w);
+        const dy = upload(drawNormal('dy', y.shape));
+        const points = kernelSize ** 2;
+        for (const [ours, theirs, products] of [
+          [winograd.apply(x, w), y, points * channels],
+          [winograd.weightGradient(x, dy, w.shape), portable.weightGradient(x, dy, w.shape), dy.size / maps],
+          [winograd.inputGradient(dy, w, x.shape), portable.inputGradient(dy, w, x.shape), points * maps],
+        ] as const) {
+          expect(ours.shape).toEqual(theirs.shape);
+          // Beside what a sum of so many products of such values is like: a single one of them may be close to zero.
+          const [actual, expected] = [valuesOf(ours), valuesOf(theirs)];
+          const difference = actual.map((value, at) => value - expected[at]!);
+          expect(norm(difference) / Math.sqrt(actual.length * products)).toBeLessThan(roundingOfWinograd);
+        }
+        dispose(x, w, dy);
+      }),
+      { numRuns: 100 },
+    );
+  });
 
-test.runIf(hasWinograd)('the convolution of ours refuses what it does not know', () => {
-  const [x, w, narrow] = [tf.ones([1, 8, 8, 2]), tf.ones([4, 4, 2, 3]), tf.ones([3, 3, 5, 3])];
-  const same = { stride: 1, padding: 'same' } as const;
-  expect(() => winogradConvolution({ ...same, kernelSize: 4 }).apply(x, w)).toThrow('the kernel must be 3 or 5 strides wide');
-  expect(() => winogradConvolution({ ...same, kernelSize: 3 }).apply(x, narrow)).toThrow('the same channels');
+  test('gives a picture the same bits alone and beside others', () => {
+    const convolution = winogradConvolution({ kernelSize: 5, stride: 1, padding: 'same' });
+    const { shape, values } = drawNormal('pictures', [3, 13, 11, 20]);
+    const w = upload(drawNormal('w', [5, 5, 20, 33]));
+    const together = convolution.apply(upload({ shape, values }), w);
+    const alone = convolution.apply(upload({ shape: [1, 13, 11, 20], values: values.slice(-13 * 11 * 20) }), w);
+    expect(valuesOf(alone)).toEqual(valuesOf(together).slice(-13 * 11 * 33));
+  });
+
+  test('refuses what it does not know', () => {
+    const [x, w, narrow] = [tf.ones([1, 8, 8, 2]), tf.ones([4, 4, 2, 3]), tf.ones([3, 3, 5, 3])];
+    const same = { stride: 1, padding: 'same' } as const;
+    expect(() => winogradConvolution({ ...same, kernelSize: 4 }).apply(x, w)).toThrow('the kernel must be 3 or 5 strides wide');
+    expect(() => winogradConvolution({ ...same, kernelSize: 3 }).apply(x, narrow)).toThrow('the same channels');
+  });
 });
 
 /** Maps of the given size through a kernel that is closed then, and back. */
