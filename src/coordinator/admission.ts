@@ -96,7 +96,10 @@ export class Admission {
     }
     for (const member of holders) {
       if (!isThere(member) || member.answers) continue;
-      this.#socket.release(member.workerId, `${this.#roster.describe(member)} did not answer, and another worker asked for its place`);
+      this.#socket.release(
+        member.workerId,
+        `${this.#roster.describe(member)} did not answer, and another worker asked for its place`,
+      );
       this.#options.silent(member, new PeerLostError('it does not answer, and another worker asks for its place'));
     }
   }
