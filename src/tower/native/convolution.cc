@@ -196,10 +196,10 @@ Floats turned(const float* w, int size, int channels, int outChannels) {
 // TensorFlow's side.
 
 struct Rule {
-  int64_t stride = 1;  // More than 1: no padding.
-  int64_t padding = 0;  // Zeros on each side; 0, or half the kernel for maps of the input's size.
-  int64_t turned = 0;   // For CrosstowerConvolution: whether it is the gradient of its input.
-  int64_t size = 0;     // For the gradient of the weights: the kernel's.
+  int64_t stride = 1;
+  int64_t padding = 0;  // Zeros on each side: half the kernel for maps of the input's size, at stride 1 only.
+  int64_t turned = 0;   // Of CrosstowerConvolution: 1 for the gradient of its input.
+  int64_t size = 0;     // Of CrosstowerConvolutionWeightGrad: the kernel's.
   void read(Attributes& attributes) {
     attributes.read("stride", &stride);
     attributes.read("padding", &padding);
@@ -219,6 +219,7 @@ Shape shapeFor(const Rule& rule, int size, const std::vector<int64_t>& x, int ou
 
 void requireKnown(Call& call, const Rule& rule, int64_t size, const std::vector<int64_t>& x) {
   const int64_t r = rule.stride > 0 ? (size + rule.stride - 1) / rule.stride : 0;
+  call.require(x[0] > 0, "there must be pictures");
   call.require(r == 3 || r == 5, "the kernel must be 3 or 5 strides wide");
   call.require(rule.padding == 0 || (rule.stride == 1 && rule.padding == size / 2), "the padding must be none, or half the kernel at stride 1");
   call.require(rule.turned == 0 || rule.padding > 0, "the input's gradient needs maps of the same size");
