@@ -1,6 +1,7 @@
 // scripts/cluster-launch.sh slurm, on a real Slurm with two nodes: saved before the time limit, queued again, and gone on with.
 
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { titled } from './programs.ts';
 import { SlurmCluster, asWords, whyNoSlurm } from './slurmCluster.ts';
@@ -35,7 +36,7 @@ describe.skipIf(reason !== undefined)(titled('cluster-launch.sh slurm', reason),
   async function reachedState(stage: Stage, job: string, state: string): Promise<void> {
     const isReached = (): boolean => cluster.jobField(job, 'JobState') === state;
     await cluster.waitFor(`job ${job} to be ${state}`, isReached).catch((error: unknown) => {
-      throw new Error(`${String(error)}\n${log(stage)}`, { cause: error });
+      throw new Error(`${String(error)}\n${cluster.run('scontrol', 'show', 'job', job)}\n${log(stage)}`, { cause: error });
     });
   }
 
@@ -55,7 +56,9 @@ describe.skipIf(reason !== undefined)(titled('cluster-launch.sh slurm', reason),
     expect(log(stage)).toContain('the coordinator ended with exit code 75');
     expect(stage.steps().length).toBeLessThan(flags.steps);
 
-    // Slurm lets a job that was queued again rest for two minutes, and sets these once its old tasks are gone.
+    // Slurm lets a job that was queued again rest for two minutes, and sets these once its old tasks are gone. Its nodes count in whole
+    // seconds: a start in the second in which the old job's credential was revoked is refused.
+    await sleep(1500);
     await cluster.waitFor('the job to start again', () => {
       if (cluster.jobField(job, 'JobState') !== 'PENDING') return true;
       cluster.run('scontrol', 'update', `JobId=${job}`, 'StartTime=now');
