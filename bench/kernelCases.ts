@@ -57,13 +57,14 @@ function* pictureCases(size: number, padding: number, count: number): Generator<
   const bytes = new Uint8Array(count * size * size * 3).fill(127);
   const pixels = { count, height: size, width: size, channels: 3, bytes };
   const rule = { size, padding, mean: [120, 120, 120], deviation: 1 };
+  const { shiftPixels } = chooseKernels();
   yield {
     layer: 'pictures',
     kernel: 'uint8 to fp32, mean',
     work: { bytes: bytes.length * (1 + bytesPerFloat) },
     timesInStep: 1,
     run: () => {
-      preparePictures(pixels, rule).dispose();
+      preparePictures(pixels, rule, shiftPixels).dispose();
     },
   };
 }
@@ -188,7 +189,7 @@ function* poolCases(
 }
 
 function* updateCases(layer: string, blocks: readonly ParameterBlock[]): Generator<KernelCase> {
-  const parameters = new Parameters(blocks);
+  const parameters = new Parameters(blocks, chooseKernels().update);
   parameters.initialise('paper', 1, 0);
   const gradients = new Map(blocks.map(({ name, shape }) => [name, tf.randomNormal<tf.Rank>([...shape], 0, 0.01)]));
   const rates = { learningRate: 0.01, momentum: 0.9, weightDecay: 0.0005, gradientScale: 1 };

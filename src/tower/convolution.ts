@@ -4,7 +4,7 @@
 
 import type { ConvSpec } from '../spec/network.ts';
 import type { LinearMap } from './linearMap.ts';
-import { attribute, dispose, float32, runOp } from './tensorflow.ts';
+import { attribute, canRun, float32, reshape, runOp } from './tensorflow.ts';
 import type { Attribute, Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
@@ -60,17 +60,11 @@ export function suitsWinograd({ kernelSize, stride, padding }: Sliding): boolean
 /** Whether the binding has our ops, and this machine can run them: one picture, there and back. */
 export function hasWinogradConvolution(): boolean {
   const map = winogradConvolution({ kernelSize: 3, stride: 1, padding: 'same' });
-  const ones = tf.ones<tf.Rank.R4>([1, 3, 3, 1]);
-  const w = ones.reshape([3, 3, 1, 1]);
-  const made: Tensor[] = [ones, w];
-  try {
-    made.push(map.apply(ones, w), map.weightGradient(ones, ones, w.shape));
-    return true;
-  } catch {
-    return false;
-  } finally {
-    dispose(...made);
-  }
+  return canRun(() => {
+    const ones = tf.ones([1, 3, 3, 1]);
+    map.apply(ones, reshape(ones, [3, 3, 1, 1]));
+    map.weightGradient(ones, ones, [3, 3, 1, 1]);
+  });
 }
 
 function withShape(shape: readonly number[], run: (shape: Tensor) => Tensor): Tensor {

@@ -15,8 +15,11 @@ import type { MaxPool } from './maxPool.ts';
 import { hasWinogradConvolution, portableConvolution, suitsWinograd, winogradConvolution } from './convolution.ts';
 import type { Sliding } from './convolution.ts';
 import type { LinearMap } from './linearMap.ts';
+import { hasNativeShiftPixels, nativeShiftPixels, portableShiftPixels } from './pictures.ts';
+import type { ShiftPixels } from './pictures.ts';
 import { deviceInfo } from './tensorflow.ts';
-import tf from '@tensorflow/tfjs-node-gpu';
+import { hasNativeUpdate, nativeSquaredNorm, nativeUpdate, portableSquaredNorm, portableUpdate } from './updateRule.ts';
+import type { SquaredNorm, Update } from './updateRule.ts';
 
 export interface Kernels {
   readonly convolution: (sliding: Sliding) => LinearMap;
@@ -24,6 +27,9 @@ export interface Kernels {
   /** Bias, ReLU and LRN in one. */
   readonly normalisedActivation: (channels: number, rule?: ResponseNormRule) => Activation;
   readonly responseNorm: (channels: number, rule?: ResponseNormRule) => ResponseNorm;
+  readonly shiftPixels: ShiftPixels;
+  readonly update: Update;
+  readonly squaredNorm: SquaredNorm;
 }
 
 /** TensorFlow's plain ops, on every device. */
@@ -32,27 +38,27 @@ export const portableKernels: Kernels = {
   maxPool: portableMaxPool,
   normalisedActivation: (channels, rule) => composedNormalisedActivation(portableResponseNorm(channels, rule)),
   responseNorm: portableResponseNorm,
+  shiftPixels: portableShiftPixels,
+  update: portableUpdate,
+  squaredNorm: portableSquaredNorm,
 };
 
 /** The fastest kernels that work here. */
 export function chooseKernels(): Kernels {
   const onCpu = deviceInfo().kind === 'cpu';
   const hasWinograd = onCpu && hasWinogradConvolution();
+  const updatesNatively = onCpu && hasNativeUpdate();
   return {
     convolution: (sliding) =>
       hasWinograd && suitsWinograd(sliding) ? winogradConvolution(sliding) : portableConvolution(sliding),
-    maxPool: onCpu && probeWorkspaceMaxPool() ? workspaceMaxPool : portableMaxPool,
+    maxPool: onCpu && hasWorkspaceMaxPool() ? workspaceMaxPool : portableMaxPool,
     normalisedActivation:
       onCpu && hasNativeNormalisedActivation()
         ? (_channels, rule) => nativeNormalisedActivation(rule)
         : (channels, rule) => composedNormalisedActivation(bandedResponseNorm(channels, rule)),
     responseNorm: bandedResponseNorm,
+    shiftPixels: onCpu && hasNativeShiftPixels() ? nativeShiftPixels : portableShiftPixels,
+    update: updatesNatively ? nativeUpdate : portableUpdate,
+    squaredNorm: updatesNatively ? nativeSquaredNorm : portableSquaredNorm,
   };
-}
-
-function probeWorkspaceMaxPool(): boolean {
-  const probe = tf.ones([1, 3, 3, 8]);
-  const works = hasWorkspaceMaxPool(probe);
-  probe.dispose();
-  return works;
 }

@@ -7,7 +7,7 @@ import type { ResponseNormRule } from '../spec/network.ts';
 import { rectified } from './activation.ts';
 import type { Activation } from './activation.ts';
 import type { ResponseNorm } from './responseNorm.ts';
-import { attribute, dispose, runOpMany } from './tensorflow.ts';
+import { attribute, canRun, runOpMany } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
@@ -53,17 +53,8 @@ export function nativeNormalisedActivation({ radius, bias, alpha, beta }: Respon
 /** Whether the binding has our ops, and TensorFlow took them: one value, there and back. */
 export function hasNativeNormalisedActivation(): boolean {
   const layer = nativeNormalisedActivation();
-  const [z, b] = [tf.ones([1, 1, 1, 1]), tf.ones([1])];
-  const made: Tensor[] = [z, b];
-  try {
-    const activated = layer.forward(z, b);
-    made.push(activated.y, ...activated.saved);
-    const { dz, db } = layer.backward(z, activated);
-    made.push(dz, db);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    dispose(...made);
-  }
+  return canRun(() => {
+    const z = tf.ones([1, 1, 1, 1]);
+    layer.backward(z, layer.forward(z, tf.ones([1])));
+  });
 }

@@ -76,6 +76,18 @@ export function runOpMany(name: string, attributes: readonly Attribute[], inputs
   return backend.executeMultipleOutputs(name, attributes, inputs, outputs);
 }
 
+/** Whether TensorFlow has, for this device, the ops that `run` runs; what they make is freed. */
+export function canRun(run: () => unknown): boolean {
+  try {
+    tf.tidy(() => {
+      run();
+    });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Told of every op that runs, tfjs's own included, with the milliseconds around it; a GPU may still be at work by then. */
 export type OpObserver = (op: { readonly name: string; readonly startMs: number; readonly endMs: number }) => void;
 
@@ -142,35 +154,11 @@ export function uploadInt32(values: Int32Array, shape: readonly number[]): Tenso
   return tf.tensor(values, [...shape], 'int32');
 }
 
-/**
- * Hands uint8 pixels [N,H,W,C] to the device as they are (tfjs itself knows no uint8), adds rows and columns of zeros at the bottom and on the
- * right, and makes them fp32 there.
- */
-export function uploadPixels(pixels: Uint8Array, shape: readonly [number, number, number, number], padding: number): Tensor {
-  const id = binding.createTensor(shape, binding.TF_UINT8, pixels);
-  let bytes = backend.createOutputTensor({ id, shape: [...shape], dtype: binding.TF_UINT8 });
-  if (padding > 0) {
-    const paddings = tf.tensor2d(
-      [
-        [0, 0],
-        [0, padding],
-        [0, padding],
-        [0, 0],
-      ],
-      [4, 2],
-      'int32',
-    );
-    const padded = runOp('Pad', padUint8, [bytes, paddings]);
-    dispose(bytes, paddings);
-    bytes = padded;
-  }
-  const floats = runOp('Cast', castUint8, [bytes]);
-  bytes.dispose();
-  return floats;
+/** Hands bytes to the device as they are; tfjs itself knows no uint8. */
+export function uploadBytes(bytes: Uint8Array, shape: readonly number[]): Tensor {
+  const id = binding.createTensor(shape, binding.TF_UINT8, bytes);
+  return backend.createOutputTensor({ id, shape: [...shape], dtype: binding.TF_UINT8 });
 }
-
-const padUint8 = [attribute.type('T', 'uint8'), attribute.type('Tpaddings', 'int32')];
-const castUint8 = [attribute.type('SrcT', 'uint8'), attribute.type('DstT', 'float32'), attribute.bool('Truncate', false)];
 
 /** Waits for the device and copies a tensor's fp32 values to fresh host memory. */
 export function download(x: Tensor): TensorData {

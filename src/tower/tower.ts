@@ -25,7 +25,7 @@ import type { Gradients, Parameters } from './parameters.ts';
 import { softmaxCrossEntropy } from './softmaxCrossEntropy.ts';
 import type { Scores } from './softmaxCrossEntropy.ts';
 import type { UpdateRates } from './updateRule.ts';
-import { add, dispose, download, downloadScalar, float32, picturesOf, reshape, runOp, upload } from './tensorflow.ts';
+import { add, dispose, download, float32, picturesOf, reshape, runOp, upload } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
@@ -260,15 +260,11 @@ export class Tower {
   }
 
   #squaredNorm(gradients: Gradients): number {
-    let total = 0;
-    for (const block of this.#options.parameters.blocks) {
+    const counted = this.#options.parameters.blocks.flatMap((block) => {
       const gradient = gradients.get(block.name);
-      if (gradient === undefined || (block.replicated && this.index === 1)) continue;
-      const half = runOp('L2Loss', [float32], [gradient]);
-      total += 2 * downloadScalar(half);
-      half.dispose();
-    }
-    return total;
+      return gradient === undefined || (block.replicated && this.index === 1) ? [] : [gradient];
+    });
+    return counted.length === 0 ? 0 : this.#options.kernels.squaredNorm(counted);
   }
 
   #microBatches(pictures: number): PictureRange[] {

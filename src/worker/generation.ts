@@ -11,7 +11,10 @@ import { readFloatsPayload } from '../protocol/payloads.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
 import { keyedMasks } from '../tower/dropout.ts';
 import { chooseKernels } from '../tower/kernels.ts';
+import type { Kernels } from '../tower/kernels.ts';
 import { Parameters } from '../tower/parameters.ts';
+import { preparePictures } from '../tower/pictures.ts';
+import type { PictureRule } from '../tower/pictures.ts';
 import { dispose, freeingWhatIsLeft } from '../tower/tensorflow.ts';
 import { Tower } from '../tower/tower.ts';
 import type { Inbox, Received } from './inbox.ts';
@@ -41,7 +44,8 @@ export async function serveGeneration(
   const { joinTimeoutMs } = options;
   const links = await joinLinks(socket, inbox, assignment, options);
   const trace = new StepTrace(() => performance.now());
-  const seats = takeSeats(assignment, links, trace);
+  const kernels = chooseKernels();
+  const seats = takeSeats(assignment, links, { kernels, trace });
   try {
     await loadState(seats, inbox, assignment, joinTimeoutMs);
     socket.send({ type: 'ready', step: 0, tower: assignment.tower });
@@ -62,13 +66,7 @@ export async function serveGeneration(
       breakOff: () => {
         closeLinks(links);
       },
-      pictures: {
-        size: networkFor(config).inputSize,
-        padding: networkFor(config).inputPadding,
-        mean: assignment.mean,
-        deviation: config.pixels === 'standardized' ? meanOf(assignment.deviation) : 1,
-        channelOrder: config.channelOrder,
-      },
+      prepare: (pixels) => preparePictures(pixels, pictureRule(assignment), kernels.shiftPixels),
     });
   } catch (error) {
     const isLoss = exitCodeOf(error) === exitCodes.peerLost && inbox.end === undefined;
@@ -124,11 +122,14 @@ async function takeBatches(context: StepContext): Promise<never> {
 }
 
 /** The towers of this process, with their weights drawn. */
-function takeSeats({ config, classes }: Assignment, links: ReadonlyMap<TowerIndex, TowerLinks>, trace: StepTrace): TowerSeat[] {
+function takeSeats(
+  { config, classes }: Assignment,
+  links: ReadonlyMap<TowerIndex, TowerLinks>,
+  { kernels, trace }: { readonly kernels: Kernels; readonly trace: StepTrace },
+): TowerSeat[] {
   const plan = planNetwork(networkFor(config), classes);
-  const kernels = chooseKernels();
   return [...links].map(([index, { exchange, gradientSum }]): TowerSeat => {
-    const parameters = new Parameters(towerParameters(plan, index));
+    const parameters = new Parameters(towerParameters(plan, index), kernels.update);
     parameters.initialise(config.init, config.seed, index);
     const tower = new Tower({
       plan,
@@ -163,6 +164,17 @@ async function loadState(
       throw new PeerLostError(`the coordinator sent ${header.name} of tower ${String(header.tower)}, which is not held here`);
     parameters.load(block.name, header.of, readFloatsPayload(payload, sizeOf(block.shape)));
   }
+}
+
+function pictureRule({ config, mean, deviation }: Assignment): PictureRule {
+  const { inputSize, inputPadding } = networkFor(config);
+  return {
+    size: inputSize,
+    padding: inputPadding,
+    mean,
+    deviation: config.pixels === 'standardized' ? meanOf(deviation) : 1,
+    channelOrder: config.channelOrder,
+  };
 }
 
 function meanOf(values: readonly number[]): number {

@@ -9,9 +9,8 @@ import type { ParameterBlock } from '../spec/layout.ts';
 import { floatsPayload, readBatchPayload } from '../protocol/payloads.ts';
 import { splitFrames } from '../protocol/frames.ts';
 import type { WorkerSocket } from '../protocol/workerSocket.ts';
-import { preparePictures } from '../tower/pictures.ts';
 import type { Parameters } from '../tower/parameters.ts';
-import type { PictureRule } from '../tower/pictures.ts';
+import type { Pixels } from '../tower/pictures.ts';
 import type { Tower } from '../tower/tower.ts';
 import { dispose, keep, liveTensors, uploadInt32 } from '../tower/tensorflow.ts';
 import type { Tensor } from '../tower/tensorflow.ts';
@@ -34,7 +33,8 @@ export interface StepContext {
   readonly inbox: Inbox;
   readonly socket: WorkerSocket;
   readonly config: RunConfig;
-  readonly pictures: PictureRule;
+  /** Pictures on the device, as conv1 sees them. */
+  readonly prepare: (pixels: Pixels) => Tensor;
   readonly snapshots: Snapshots;
   readonly trace: StepTrace;
   /** Closes the links of all towers here, which ends every pass that waits for one. */
@@ -49,7 +49,7 @@ export interface PreparedBatch {
 }
 
 /** Uploads a batch: pixels become pictures on the device. Takes a place among the coordinator's credits again. */
-export function prepareBatch(batch: Received<'batch'>, { seats, pictures, socket, trace }: StepContext): PreparedBatch {
+export function prepareBatch(batch: Received<'batch'>, { seats, prepare, socket, trace }: StepContext): PreparedBatch {
   const { header } = batch;
   const { labels, pixels, colour } = readBatchPayload(batch);
   socket.send({ type: 'credit', step: header.step, count: 1 });
@@ -57,7 +57,7 @@ export function prepareBatch(batch: Received<'batch'>, { seats, pictures, socket
   return trace.observerOf(tower.index).during({ layer: 'pictures', phase: 'forward' }, () => ({
     header,
     // While the step before is under way, whose leftovers are freed.
-    images: keep(preparePictures({ ...header, bytes: pixels, colour }, pictures)),
+    images: keep(prepare({ ...header, bytes: pixels, colour })),
     labels: keep(uploadInt32(labels, [header.count])),
   }));
 }
@@ -106,6 +106,7 @@ export async function trainingStep(
     failpoint(`update.tower${String(tower.index)}`, step);
     if (decision.header.verdict === 'apply') tower.applyGradients(gradients, updateRates(config, decision.header));
     else dispose(...gradients.values());
+    failpoint(`updated.tower${String(tower.index)}`, step);
   });
   const updateMs = performance.now() - updating;
   if (decision.header.snapshot) snapshots.take(step, seats);

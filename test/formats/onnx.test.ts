@@ -62,9 +62,10 @@ describe.each(Object.entries(variants))('%s', (variant, fields) => {
 
     const bytes = Uint8Array.from(drawIntegers('pixels', pictures * size * size * 3, 256));
     const pixels = Uint8Array.from(bytes, (_, i) => bytes[isGrey ? i - (i % 3) : i]!);
+    const kernels = chooseKernels();
     const pair = new TowerPair({
       plan,
-      kernels: chooseKernels(),
+      kernels,
       dropout: { rate: config.dropout, form: config.dropoutForm },
       masks: (tower) => keyedMasks(1, tower, config.dropout),
       microBatch: 2,
@@ -81,6 +82,7 @@ describe.each(Object.entries(variants))('%s', (variant, fields) => {
         deviation: config.pixels === 'standardized' ? 60 : 1,
         channelOrder: config.channelOrder,
       },
+      kernels.shiftPixels,
     );
     await Promise.all(pair.towers.map((tower) => tower.predict(0, images)));
     const expected = pair.logits();

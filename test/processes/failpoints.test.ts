@@ -31,8 +31,7 @@ describe('a worker that is killed', () => {
     const coordinator = stage.coordinator(flags);
     const address = await coordinator.address();
     const survivor = stage.worker({ coordinator: address, tower: 0 });
-    // The updates of one parameter count for themselves, from the start of their process.
-    const points = ['forward.conv2=kill@12', 'backward.conv3=kill@15', 'update.conv1.bias=kill@7', 'update.tower1=kill@29'];
+    const points = ['forward.conv2=kill@12', 'backward.conv3=kill@15', 'updated.tower1=kill@20', 'update.tower1=kill@29'];
     for (const [i, point] of points.entries()) {
       const victim = stage.worker({ coordinator: address, tower: 1 }, point);
       expect(await victim.exit(soonMs), victim.output).toBe(3);

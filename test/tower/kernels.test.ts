@@ -18,8 +18,12 @@ import {
 } from '../../src/tower/normalisedActivation.ts';
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm } from '../../src/tower/responseNorm.ts';
+import { hasNativeShiftPixels, nativeShiftPixels, portableShiftPixels } from '../../src/tower/pictures.ts';
 import { deviceInfo, dispose, upload } from '../../src/tower/tensorflow.ts';
-import { drawNormal, norm, relativeError, valuesOf } from './tensors.ts';
+import type { Tensor } from '../../src/tower/tensorflow.ts';
+import { hasNativeUpdate, nativeSquaredNorm, nativeUpdate, portableSquaredNorm } from '../../src/tower/updateRule.ts';
+import { Variable } from '../../src/tower/variable.ts';
+import { drawIntegers, drawNormal, inner, norm, relativeError, valuesOf } from './tensors.ts';
 
 const chosen = chooseKernels();
 const hasNative = deviceInfo().kind === 'cpu' && hasNativeNormalisedActivation();
@@ -208,6 +212,72 @@ describe('the native op', () => {
     expect(() => layer.forward(rows, b)).toThrow('[N,H,W,C]');
     expect(() => layer.forward(maps, b)).toThrow('one value for each');
     expect(() => layer.backward(rows, { y: maps, saved: [maps] })).toThrow('the shape of a');
+  });
+});
+
+describe('the ops over pixels and over all parameters', () => {
+  test.beforeEach((context) => {
+    context.skip(deviceInfo().kind !== 'cpu' || !hasNativeShiftPixels() || !hasNativeUpdate(), 'the binding has no such op');
+  });
+
+  test('are chosen', () => {
+    expect(chosen).toMatchObject({ shiftPixels: nativeShiftPixels, update: nativeUpdate, squaredNorm: nativeSquaredNorm });
+  });
+
+  test("shift pixels to the bits of TensorFlow's ops, whatever the size", () => {
+    const sizes = fc.record({
+      ...{ count: fc.integer({ min: 1, max: 4 }), channels: fc.constantFrom(1, 3) },
+      ...{ height: fc.integer({ min: 1, max: 70 }), width: fc.integer({ min: 1, max: 70 }) },
+    });
+    fc.assert(
+      fc.property(sizes, fc.nat(5), fc.boolean(), (size, padding, isOfEach) => {
+        const { count, height, width, channels } = size;
+        const bytes = Uint8Array.from(drawIntegers('pixels', count * height * width * channels, 256));
+        const shifts = drawNormal('shifts', [isOfEach ? count : 1, channels], 100);
+        const [ours, theirs] = [nativeShiftPixels, portableShiftPixels].map((shiftPixels) =>
+          tf.tidy(() => shiftPixels({ ...size, bytes }, shifts, padding)),
+        );
+        expect(ours!.shape).toEqual(theirs!.shape);
+        expect(valuesOf(ours!)).toEqual(valuesOf(theirs!));
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('add up the squares of all blocks, in double precision', () => {
+    const lengths = fc.array(fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 65_000, max: 70_000 })), {
+      ...{ minLength: 1, maxLength: 5 },
+    });
+    fc.assert(
+      fc.property(lengths, (each) => {
+        const blocks = each.map((length, i) => drawNormal(`block ${i}`, [length]));
+        const tensors = blocks.map(upload);
+        const exact = blocks.reduce((sum, { values }) => sum + inner(values, values), 0);
+        // The result is rounded to float32, once.
+        expect(Math.abs(nativeSquaredNorm(tensors) / exact - 1)).toBeLessThan(2 ** -24);
+        expect(Math.abs(portableSquaredNorm(tensors) / exact - 1)).toBeLessThan(roundingOfSums);
+        dispose(...tensors);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test.each([NaN, Infinity])('say of a norm with %d in it that it is not finite', (value) => {
+    const blocks = [tf.ones([100]), tf.tensor1d([1, value, 3])];
+    expect(nativeSquaredNorm(blocks)).toSatisfy((norm: number) => !Number.isFinite(norm));
+    dispose(...blocks);
+  });
+
+  test('refuse sizes that do not fit, in words', () => {
+    const [weight, velocity] = [new Variable([4]), new Variable([4])];
+    const rates = { learningRate: 1, momentum: 0, weightDecay: 0, gradientScale: 1 };
+    expect(() => {
+      nativeUpdate([{ weight, velocity, gradient: tf.ones([3]), rates }]);
+    }).toThrow('the same sizes');
+    const pixels = { count: 1, height: 2, width: 2, channels: 3, bytes: new Uint8Array(12) };
+    expect(() => nativeShiftPixels(pixels, drawNormal('shifts', [1, 2]), 0)).toThrow('each of the channels');
+    weight.close();
+    velocity.close();
   });
 });
 

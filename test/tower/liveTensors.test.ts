@@ -153,14 +153,16 @@ test('initialising, saving and loading weights leaves as many tensors as before'
 });
 
 test.each([
-  { channels: 1, size: 51 },
-  { channels: 3, size: 28 },
-])('preparing pictures of $channels channels leaves the pictures alone', ({ channels, size }) => {
+  { channels: 1, size: 51, kernels: chooseKernels() },
+  { channels: 3, size: 28, kernels: chooseKernels() },
+  { channels: 3, size: 28, kernels: portableKernels },
+])('preparing pictures of $channels channels leaves the pictures alone', ({ channels, size, kernels }) => {
   const before = liveTensors();
   const bytes = new Uint8Array(2 * 28 * 28 * channels).fill(7);
   const pictures = preparePictures(
     { count: 2, height: 28, width: 28, channels, bytes },
     { size, padding: 3, mean: [1, 2, 3], deviation: 2 },
+    kernels.shiftPixels,
   );
   expect(liveTensors()).toBe(before + 1);
   pictures.dispose();

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import type { PictureRule, Pixels } from '../../src/tower/pictures.ts';
+import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import { preparePictures } from '../../src/tower/pictures.ts';
 import { drawIntegers, relativeError, valuesOf } from './tensors.ts';
 
@@ -31,12 +32,15 @@ function enlarge(source: readonly number[], size: number, target: number): numbe
   return result;
 }
 
-function prepare(pixels: Pixels, rule: PictureRule): { shape: readonly number[]; values: Float32Array } {
-  const pictures = preparePictures(pixels, rule);
-  return { shape: pictures.shape, values: valuesOf(pictures) };
-}
+describe.each([
+  { kernel: 'portable', shiftPixels: portableKernels.shiftPixels },
+  { kernel: 'chosen', shiftPixels: chooseKernels().shiftPixels },
+])('pictures by $kernel kernels', ({ shiftPixels }) => {
+  function prepare(pixels: Pixels, rule: PictureRule): { shape: readonly number[]; values: Float32Array } {
+    const pictures = preparePictures(pixels, rule, shiftPixels);
+    return { shape: pictures.shape, values: valuesOf(pictures) };
+  }
 
-describe('pictures', () => {
   test('of the right size are their pixels less the mean of each channel, every byte value included', () => {
     const bytes = Uint8Array.from({ length: 2 * 16 * 16 * 3 }, (_, i) => i % 256);
     const mean = [10, 100.5, 255];

@@ -47,7 +47,10 @@ export class TowerPair {
   constructor({ plan, masks, onSwap, gradientSums, ...shared }: PairOptions) {
     this.#onSwap = onSwap;
     this.plan = plan;
-    this.parameters = [new Parameters(towerParameters(plan, 0)), new Parameters(towerParameters(plan, 1))];
+    this.parameters = [
+      new Parameters(towerParameters(plan, 0), shared.kernels.update),
+      new Parameters(towerParameters(plan, 1), shared.kernels.update),
+    ];
     const exchanges = memoryExchangePair();
     const make = (index: TowerIndex): Tower =>
       new Tower({

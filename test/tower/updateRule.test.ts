@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { towerParameters } from '../../src/spec/layout.ts';
 import { networks, planNetwork } from '../../src/spec/network.ts';
+import { chooseKernels, portableKernels } from '../../src/tower/kernels.ts';
 import { Parameters } from '../../src/tower/parameters.ts';
 import { upload } from '../../src/tower/tensorflow.ts';
 import { drawNormal, relativeError } from './tensors.ts';
@@ -28,7 +29,10 @@ function updated(
 /** A dozen float32 operations in each of three updates. */
 const rounding = 3e-6;
 
-test('three updates are those of the rule, with and without momentum, decay and clipping', () => {
+test.each([
+  { kernel: 'portable', update: portableKernels.update },
+  { kernel: 'chosen', update: chooseKernels().update },
+])('three updates by $kernel kernels are those of the rule, with and without momentum, decay and clipping', ({ update }) => {
   const rates = fc.record({
     learningRate: fc.constantFrom(0.5, 0.01),
     momentum: fc.constantFrom(0, 0.5, 0.9),
@@ -38,7 +42,7 @@ test('three updates are those of the rule, with and without momentum, decay and 
   const gradients = [0, 1, 2].map((step) => drawNormal(`gradient ${step}`, block.shape).values);
   fc.assert(
     fc.property(rates, (chosen) => {
-      const parameters = new Parameters([block]);
+      const parameters = new Parameters([block], update);
       parameters.load(block.name, 'weights', initial);
       for (const values of gradients) {
         parameters.update(new Map([[block.name, upload({ shape: block.shape, values })]]), () => chosen);

@@ -45,16 +45,16 @@ test("the tower that goes on for a moment ends before the step's tensors are fre
   const { worker } = await bench.joined(await bench.coordinator());
   const inbox = new Inbox(worker, { address: 'here', onDisconnect: () => undefined, onReconnect: () => undefined });
   const now = (): number => performance.now();
+  const { images, labels } = drawBatch('batch', { pictures, size: plan.spec.inputSize, classes });
   let broken = 0;
   const context = {
     ...{ inbox, socket: worker, config: assign.config, snapshots: new Snapshots(worker), trace: new StepTrace(now) },
     seats: pair.towers.map((tower, i) => {
       return { tower, parameters: pair.parameters[i]!, bytesSent: () => 0, bytesSummed: () => 0 };
     }),
-    pictures: { size: plan.spec.inputSize, padding: 0, mean: [0], deviation: 1, channelOrder: 'rgb' as const },
+    prepare: () => images,
     breakOff: () => broken++,
   };
-  const { images, labels } = drawBatch('batch', { pictures, size: plan.spec.inputSize, classes });
   const header = { step: 1, epoch: 0, index: 0, count: pictures, first: 0, of: pictures } as PreparedBatch['header'];
   const batch = { header, images: keep(images), labels: keep(labels) };
   const step = freeingWhatIsLeft(() => trainingStep(batch, context, { dataWaitMs: 0, whileWaiting: () => undefined }));

@@ -13,12 +13,9 @@
 #include <cstring>
 #include <vector>
 
+#include "instructionSets.h"
 #include "sharing.h"
 #include "tensorflowOps.h"
-
-// One function body, compiled once for each instruction set; the machine picks when the library is loaded.
-#define FOR_EACH_INSTRUCTION_SET __attribute__((target_clones("avx512f", "avx2", "default")))
-#define INLINE inline __attribute__((always_inline))
 
 namespace crosstower {
 namespace {

@@ -27,6 +27,7 @@ inline std::vector<int64_t> shapeOf(const Tensor& tensor) {
 }
 
 inline float* floatsOf(const Tensor& tensor) { return static_cast<float*>(TF_TensorData(tensor.get())); }
+inline const uint8_t* bytesOf(const Tensor& tensor) { return static_cast<const uint8_t*>(TF_TensorData(tensor.get())); }
 
 /** One call of an op; the first thing that fails in it is what TensorFlow is told, and the caller returns then. */
 class Call {
