@@ -20,7 +20,6 @@ import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm } from '../../src/tower/responseNorm.ts';
 import { hasNativeShiftPixels, nativeShiftPixels, portableShiftPixels } from '../../src/tower/pictures.ts';
 import { deviceInfo, dispose, upload } from '../../src/tower/tensorflow.ts';
-import type { Tensor } from '../../src/tower/tensorflow.ts';
 import { hasNativeUpdate, nativeSquaredNorm, nativeUpdate, portableSquaredNorm } from '../../src/tower/updateRule.ts';
 import { Variable } from '../../src/tower/variable.ts';
 import { drawIntegers, drawNormal, inner, norm, relativeError, valuesOf } from './tensors.ts';
