@@ -55,12 +55,16 @@ export function workerEnvironment(device: DeviceChoice, setup: Setup): Record<st
   };
 }
 
-/** Keeps freed memory in the process. */
+/**
+ * Keeps freed memory in the process. jemalloc does not cut a piece off a free block of more than 64 times its size: that bounds fragmentation where
+ * unused memory goes back to the system, and here, where none does, makes a 1 MiB frame take fresh memory while a hundred MB lie free.
+ */
 export function allocatorEnvironment(jemalloc: string | null): Record<string, string> {
   if (jemalloc !== null) {
     return {
       LD_PRELOAD: jemalloc,
-      MALLOC_CONF: 'dirty_decay_ms:-1,muzzy_decay_ms:-1,retain:true,thp:always,oversize_threshold:0,narenas:1',
+      MALLOC_CONF:
+        'dirty_decay_ms:-1,muzzy_decay_ms:-1,retain:true,thp:always,oversize_threshold:0,narenas:1,lg_extent_max_active_fit:32',
     };
   }
   const tunables = { mmap_threshold: 4e9, trim_threshold: 4e10, top_pad: 268_435_456, arena_max: 1, hugetlb: 1 };

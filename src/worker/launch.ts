@@ -9,9 +9,11 @@ import { exitCodes } from '../spec/errors.ts';
 
 /**
  * V8 collects garbage on the main thread alone: its four helper threads would take a quarter of a core from the towers, since what a step
- * throws away, tensors and frames outside the heap, makes them mark over and over (docs/performance.md).
+ * throws away, tensors and frames outside the heap, makes them mark over and over (docs/performance.md). And it marks in one go: in
+ * pieces between passes that hold the thread it would be done hundreds of MB later, at another place of each step, and the allocator keeps
+ * for good what the worst step needed (docs/adr/0005-allocator.md).
  */
-const nodeFlags = ['--single-threaded-gc'];
+const nodeFlags = ['--single-threaded-gc', '--no-incremental-marking'];
 
 const marker = 'CROSSTOWER_WORKER_PROCESS';
 
