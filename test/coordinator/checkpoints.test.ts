@@ -3,6 +3,7 @@
 import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseRunConfig } from '../../src/spec/config.ts';
 import { StorageError } from '../../src/spec/errors.ts';
@@ -33,6 +34,14 @@ async function* snapshot(step: number, taken: { count: number } = { count: 0 }):
         payload: floatsPayload(new Float32Array(sizeOf(shape)).fill(step)),
       };
     });
+  }
+}
+
+async function* slowly<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+  for await (const item of items) {
+    const end = performance.now() + 5;
+    while (performance.now() < end);
+    yield item;
   }
 }
 
@@ -99,6 +108,29 @@ describe('checkpoints', () => {
     expect(taken.count).toBe(2 * 2 * towerParameters(plan, 0).length);
     checkpoints.begin(factsAt(3), snapshot(3));
     await expect(checkpoints.settled()).rejects.toThrow(StorageError);
+  });
+
+  test.each([
+    ['the next one waits', (checkpoints: Checkpoints) => checkpoints.settled()],
+    ['the run ends', (checkpoints: Checkpoints) => checkpoints.finish()],
+    ['the workers are lost', (checkpoints: Checkpoints) => checkpoints.abandon()],
+    [
+      'the run is told to stop',
+      async (_: Checkpoints, stop: AbortController) =>
+        Promise.resolve().then(() => {
+          stop.abort();
+        }),
+    ],
+  ])('are written with rests, until %s', async (_, wait) => {
+    const stop = new AbortController();
+    const checkpoints = new Checkpoints({ folder, plan, keep: 3, stop: stop.signal, say: () => undefined });
+    const taken = { count: 0 };
+    checkpoints.begin(factsAt(1), slowly(snapshot(1, taken)));
+    await sleep(300);
+    // With 5 ms of work a block and 75 ms of rest at the least; without rests all would be there.
+    expect(taken.count).toBeLessThan(10);
+    await wait(checkpoints, stop);
+    await expect.poll(() => checkpoints.lastStep, { timeout: 1500, interval: 10 }).toBe(1);
   });
 
   test('that failed once do not count any more after one that was written; the last one must be', async () => {
