@@ -7,7 +7,7 @@ import { networks, planNetwork } from '../src/spec/network.ts';
 import { machineLine, parseBenchFlags, sayer, thisMachine, warnIfBusy } from './benchOptions.ts';
 import { runCommand } from './command.ts';
 import { crosstowerRound } from './crosstowerRound.ts';
-import { mean, median } from './statistics.ts';
+import { mean } from './statistics.ts';
 import { stepOfName } from '../src/coordinator/checkpoint.ts';
 import { percent, textTable, threeDigits } from '../src/coordinator/textTable.ts';
 import { atLeast, benchClasses, parseNetwork } from './throughputOptions.ts';
@@ -15,18 +15,18 @@ import { atLeast, benchClasses, parseNetwork } from './throughputOptions.ts';
 const help = `npm run bench:checkpoint -- [options]
 
 Trains with a checkpoint every few steps, and compares the step that copies the state, and those beside which it is fetched and
-written, with the steps between checkpoints. Which steps lie beside the writing is seen in the run: all that begin before
+written, with the steps between checkpoints; all are means. Which steps lie beside the writing is seen in the run: all that begin before
 the checkpoint is whole, that is, before the link "last" points to it.
 
 Options
   --network NAME   alexnet or compact (default: alexnet)
   --batch N        pictures a step (default: 128)
-  --every N        steps from one checkpoint to the next (default: 32; compact: 200)
+  --every N        steps from one checkpoint to the next (default: 48; compact: 200)
   --times N        checkpoints to measure (default: 3)
   --json           one JSON object on standard output
   --help           this text`;
 
-const everyDefault = { alexnet: '32', compact: '200' } as const;
+const everyDefault = { alexnet: '48', compact: '200' } as const;
 /** Fewer steps between checkpoints say little. */
 const fewestBetween = 2;
 
@@ -73,8 +73,7 @@ await runCommand('checkpoint', async (keeper) => {
     throw new UsageError(
       `--every ${every}: writing takes ${all('beside').length / times} steps; leave ${fewestBetween} more between checkpoints`,
     );
-  const between = median(all('between'));
-  const [copying, writing] = [mean(all('copying')), mean(all('beside'))];
+  const [between, copying, writing] = [mean(all('between')), mean(all('copying')), mean(all('beside'))];
   const beside = all('beside').length / times;
   const costMs = copying - between + beside * (writing - between);
   const machine = thisMachine();

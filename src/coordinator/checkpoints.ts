@@ -104,8 +104,8 @@ export class Checkpoints {
   async #write(facts: ManifestFacts, sent: AsyncGenerator<BlockOfTowers>, pace: Pace): Promise<void> {
     const { folder, plan, say } = this.#options;
     const path = join(folder, checkpointName(facts.step));
-    // Between blocks nothing is fetched, between pieces nothing is merged, hashed and written.
-    const blocks = pace.spread(sent);
+    // Between pieces nothing is fetched, merged, hashed or written.
+    const blocks = pace.awaited(sent);
     const pieces = (of: 'weights' | 'momentum') => pace.spread(mergedPieces(plan, of, blocks));
     const tensors = { weights: pieces('weights'), momentum: pieces('momentum') };
     try {

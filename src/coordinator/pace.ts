@@ -4,8 +4,8 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A rest for each millisecond of work: one part in sixteen is work. */
-const restPerWork = 15;
+/** Milliseconds of rest for one of work. */
+const restPerWork = 31;
 
 export class Pace {
   readonly #hurry = new AbortController();
@@ -16,11 +16,21 @@ export class Pace {
     this.#hurry.abort();
   }
 
-  /** The same items, with a rest after each one that was worked on: so many times as long as it is since the last rest, of whichever items. */
+  /** The same items, with a rest after each: so many times as long as was worked since the last rest. */
   async *spread<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
     for await (const item of items) {
       yield item;
       await this.#rest();
+    }
+  }
+
+  /** The same items; to wait for one is no work. */
+  async *awaited<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+    let askedMs = performance.now();
+    for await (const item of items) {
+      this.#workSinceMs += performance.now() - askedMs;
+      yield item;
+      askedMs = performance.now();
     }
   }
 
