@@ -63,6 +63,8 @@ export interface CrosstowerOptions {
   readonly threads: number;
   /** More flags of `coordinator start`; they win over the benchmark's own. */
   readonly flags: readonly string[];
+  /** Called ten times a second with the run's folder and the steps that are done. */
+  readonly watch?: (runFolder: string, stepsDone: number) => void;
 }
 
 export const coordinatorCommand = fileURLToPath(new URL('../src/coordinator/cli.js', import.meta.url));
@@ -99,6 +101,7 @@ export async function crosstowerRound(keeper: ProcessKeeper, options: Crosstower
     await sleep(pollMs);
     const wasOver = ending; // Asked before the records are counted, so that none of a run that has just ended is missed.
     const done = countLines(metrics);
+    options.watch?.(runFolder, done);
     if (done > 0) firstStepMs ??= performance.now() - startMs;
     if (done >= warmup) warm ??= { steps: done, usage: usage() };
     if (firstStepMs !== undefined && warm !== undefined && done >= warmup + steps) {

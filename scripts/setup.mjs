@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import { packagesAreInstalled, installPackages, sourcesAreBuilt, buildSources, linkCommands } from './setup/project.mjs';
 import { findBinding, buildBinding, linkBinding } from './setup/binding.mjs';
 import { findJemalloc, fetchJemalloc } from './setup/jemalloc.mjs';
-import { findJpegDecoder, buildJpegDecoder, linkJpegDecoder } from './setup/jpegDecoder.mjs';
+import { buildJpegDecoder, decoderAttempt, findJpegDecoder, isDecoderDue, linkJpegDecoder } from './setup/jpegDecoder.mjs';
 import { takeLock } from './setup/lock.mjs';
 import { missingTools, unsupportedPlatform } from './setup/machine.mjs';
 import { SetupError, say, step } from './setup/report.mjs';
@@ -28,6 +28,7 @@ Makes this clone ready: installs the npm packages, takes libtensorflow ${tensorf
 the binding of tfjs-node against it, and builds dist/. Running it again costs under a second.
 
 Options
+  --retry        try again what is optional and failed before (npm run setup does; npm test and quickstart do not)
   --no-build     leave dist/ alone (the checks and the fast tests run from the sources)
   --test-tools   also fetch Python's readers of our files (numpy, safetensors, onnxruntime), and sshd and Slurm, as npm test does
   --help         this text
@@ -66,7 +67,7 @@ async function main() {
   mkdirSync(cache, { recursive: true });
   const releaseLock = await takeLock(join(cache, 'setup.lock'));
   try {
-    await prepare(project, cache, device, options['test-tools']);
+    await prepare(project, cache, device, options);
     if (options.build) await build(project);
     say(`ready, with libtensorflow ${tensorflowVersion} for the ${device.toUpperCase()}`);
   } finally {
@@ -76,7 +77,7 @@ async function main() {
 }
 
 /** Packages, TensorFlow, binding, JPEG decoder, jemalloc: all that the sources need to run. */
-async function prepare(project, cache, device, withTestTools) {
+async function prepare(project, cache, device, { retry, 'test-tools': withTestTools }) {
   const tensorflow = findTensorflow(cache, device);
   const binding = findBinding(project, cache, device);
   refuse(missingTools({ cache, device, download: !tensorflow, compile: !binding }));
@@ -92,16 +93,18 @@ async function prepare(project, cache, device, withTestTools) {
 
   const before = readEnvironment(project);
   let jpegDecoder = findJpegDecoder(project, cache, device);
-  if (!jpegDecoder && before?.jpegDecoder !== null) {
+  const attempt = jpegDecoder ? null : decoderAttempt(project, cache, device);
+  if (attempt !== null && isDecoderDue(attempt, before, retry)) {
     const { folder, reason } = await step('making the JPEG decoder', (progress) =>
       buildJpegDecoder(project, cache, device, progress),
     );
     jpegDecoder = folder;
-    if (!jpegDecoder) say(`no fast JPEG decoder here, and sharp does its work at a quarter of the speed: ${reason}`);
+    if (!jpegDecoder)
+      say(`no fast JPEG decoder here, and sharp does its work at a quarter of the speed; npm run setup tries again: ${reason}`);
   }
   linkJpegDecoder(project, jpegDecoder);
   let jemalloc = findJemalloc(cache);
-  if (!jemalloc && !before) {
+  if (!jemalloc && (retry || !before)) {
     jemalloc = await step('fetching the allocator jemalloc', () => fetchJemalloc(cache));
     if (!jemalloc) say("no jemalloc here (Debian: libjemalloc2): the workers use glibc's allocator, which is about 5% slower");
   }
@@ -119,6 +122,7 @@ async function prepare(project, cache, device, withTestTools) {
   writeEnvironment(project, {
     jemalloc,
     jpegDecoder: jpegDecoder ?? null,
+    jpegFailure: jpegDecoder ? null : attempt,
     testTools,
     testPrograms,
     libraryPath: findTensorflow(cache, device).libraryPath,
@@ -137,6 +141,7 @@ function readArguments() {
     const { values } = parseArgs({
       options: {
         build: { type: 'boolean', default: true },
+        retry: { type: 'boolean', default: false },
         'test-tools': { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },

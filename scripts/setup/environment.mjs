@@ -1,5 +1,5 @@
 // node_modules/.crosstower/environment.json: what `worker` must know before its real process starts (src/worker reads it).
-//   { "jemalloc": path or null, "jpegDecoder": folder or null, "testTools": folder for PYTHONPATH or null,
+//   { "jemalloc": path or null, "jpegDecoder": folder or null, "jpegFailure": the attempt that failed, else null, "testTools": folder for PYTHONPATH or null,
 //     "testPrograms": folder of unpacked Debian packages or null, "libraryPath": folders for LD_LIBRARY_PATH, "device": "cpu" | "gpu", "tensorflow": version }
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

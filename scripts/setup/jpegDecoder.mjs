@@ -3,6 +3,7 @@
 // It is kept in the cache, named after everything it is made of, and linked into node_modules:
 //
 //   CACHE/jpeg-<key>/cutJpeg.node, libjpeg-<Pillow's>.so      node_modules/.crosstower/jpeg -> CACHE/jpeg-<key>
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -21,6 +22,17 @@ const flags = ['-O2', '-fPIC', '-shared', '-std=c++17', '-DNAPI_VERSION=8', '-Wl
 export function findJpegDecoder(project, cache, device) {
   const folder = decoderFolder(project, cache, device);
   return existsSync(join(folder, addon)) ? folder : undefined;
+}
+
+/** Names what an attempt to make it is made of, and with; an attempt that failed is not repeated until this changes or somebody asks. */
+export function decoderAttempt(project, cache, device) {
+  const compiler = spawnSync('g++', ['--version'], { encoding: 'utf8' }).stdout?.split('\n', 1)[0] || 'no g++';
+  return `${basename(decoderFolder(project, cache, device))} by ${compiler}`;
+}
+
+/** Whether to attempt it: `before` is what the last set-up wrote, if any. */
+export function isDecoderDue(attempt, before, retry) {
+  return retry || before?.jpegFailure !== attempt;
 }
 
 /** Makes it, and loads it once in a process of its own before it gets its final name: `folder`, or `reason` where that cannot be done. */

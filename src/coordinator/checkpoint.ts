@@ -13,7 +13,7 @@ import { failpoint } from '../spec/failpoint.ts';
 import { mergedShapes, sizeOf } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { writeSafetensors } from '../formats/safetensors.ts';
-import type { NamedTensor } from '../formats/safetensors.ts';
+import type { TensorPiece } from '../formats/safetensors.ts';
 
 export const fileNames = { weights: 'model.safetensors', momentum: 'momentum.safetensors' } as const;
 const manifestName = 'manifest.json';
@@ -57,8 +57,8 @@ export type ManifestFacts = Omit<Manifest, 'format' | 'version' | 'files'>;
 
 /** The two sets of a snapshot, consumed one after the other. */
 export interface SnapshotTensors {
-  readonly weights: AsyncIterable<NamedTensor>;
-  readonly momentum: AsyncIterable<NamedTensor>;
+  readonly weights: AsyncIterable<TensorPiece>;
+  readonly momentum: AsyncIterable<TensorPiece>;
 }
 
 /** Room that must be free beside the files themselves. */

@@ -1,4 +1,5 @@
-// The checkpoints of a run, in RUN/checkpoints: written one at a time while training goes on, pointed to by `last` and `best`, and pruned.
+// The checkpoints of a run, in RUN/checkpoints: written one at a time while training goes on, with rests that leave it the machine (pace.ts),
+// pointed to by `last` and `best`, and pruned.
 // Invariant: `last` and `best` always name whole checkpoints, and a checkpoint is removed only after a newer one is whole.
 
 import { readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
@@ -8,7 +9,8 @@ import { failpoint } from '../spec/failpoint.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import { checkpointName, readCheckpoint, readManifest, stepOfName, writeCheckpoint } from './checkpoint.ts';
 import type { Manifest, ManifestFacts } from './checkpoint.ts';
-import { mergedTensors } from './snapshot.ts';
+import { Pace } from './pace.ts';
+import { mergedPieces } from './snapshot.ts';
 import type { BlockOfTowers } from './snapshot.ts';
 
 type Pointer = 'last' | 'best';
@@ -24,12 +26,16 @@ export interface CheckpointsOptions {
   readonly keep: number;
   /** The one that the run goes on from, where it lies in this folder. */
   readonly lastStep?: number | undefined;
+  /** Aborted: the run is to end, and nothing rests any more. */
+  readonly stop?: AbortSignal;
   readonly say: (line: string) => void;
 }
 
 export class Checkpoints {
   readonly #options: CheckpointsOptions;
   #pending: Promise<void>;
+  /** Of the one that is being written. */
+  #pace = new Pace();
   #failures = 0;
   /** Why the last one was not written. */
   #failure: StorageError | undefined;
@@ -38,6 +44,9 @@ export class Checkpoints {
   constructor(options: CheckpointsOptions) {
     this.#options = options;
     this.#lastStep = options.lastStep;
+    options.stop?.addEventListener('abort', () => {
+      this.#pace.hurry();
+    });
     this.#pending = removeUnfinished(options.folder);
   }
 
@@ -53,25 +62,31 @@ export class Checkpoints {
 
   /** Starts to write the state that the towers are about to send; `settled` waits for it. */
   begin(facts: ManifestFacts, blocks: AsyncGenerator<BlockOfTowers>): void {
-    this.#pending = this.#pending.then(() => this.#write(facts, blocks));
+    this.#pace.hurry();
+    const pace = new Pace();
+    this.#pace = pace;
+    this.#pending = this.#pending.then(() => this.#write(facts, blocks, pace));
     // Whoever waits for it hears of it.
     this.#pending.catch(() => undefined);
   }
 
   /** Waits until what was begun is written, or has failed; throws StorageError where too many have failed in a row. */
   async settled(): Promise<void> {
+    this.#pace.hurry();
     await this.#pending;
     if (this.#failure !== undefined && this.#failures >= failureLimit) throw this.#failure;
   }
 
   /** As `settled`, for the last one of a run: any failure is thrown. */
   async finish(): Promise<void> {
+    this.#pace.hurry();
     await this.#pending;
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** The workers that were sending one are lost: it is given up, if it still needs them. */
   async abandon(): Promise<void> {
+    this.#pace.hurry();
     await this.#pending.catch((error: unknown) => {
       if (!(error instanceof PeerLostError)) throw error;
     });
@@ -86,10 +101,13 @@ export class Checkpoints {
     this.#pending.catch(() => undefined);
   }
 
-  async #write(facts: ManifestFacts, blocks: AsyncGenerator<BlockOfTowers>): Promise<void> {
+  async #write(facts: ManifestFacts, sent: AsyncGenerator<BlockOfTowers>, pace: Pace): Promise<void> {
     const { folder, plan, say } = this.#options;
     const path = join(folder, checkpointName(facts.step));
-    const tensors = { weights: mergedTensors(plan, 'weights', blocks), momentum: mergedTensors(plan, 'momentum', blocks) };
+    // Between pieces nothing is fetched, merged, hashed or written.
+    const blocks = pace.awaited(sent);
+    const pieces = (of: 'weights' | 'momentum') => pace.spread(mergedPieces(plan, of, blocks));
+    const tensors = { weights: pieces('weights'), momentum: pieces('momentum') };
     try {
       await writeCheckpoint(path, { plan, tensors, facts });
       this.#lastStep = facts.step;

@@ -1,4 +1,4 @@
-// One coordinator a run folder: run.lock names the process that runs in it.
+// One coordinator a folder (a run's, or that of its sockets): run.lock names the process that works in it.
 // Invariant: the lock of a process that is gone from this machine is taken over; one of another machine is believed.
 
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,7 +16,7 @@ export class RunLock {
     this.#path = path;
   }
 
-  /** Takes the lock of a run folder; throws RefusedError where another process holds it. */
+  /** Takes the lock of a folder; throws RefusedError where another process holds it. */
   static take(folder: string, say: (line: string) => void): RunLock {
     const path = join(folder, 'run.lock');
     const mine = JSON.stringify({ pid: process.pid, host: hostname(), startTicks: startTicks(process.pid) ?? '' });
@@ -34,6 +34,12 @@ export class RunLock {
       say(`${path} was left behind by a process that is gone: taken over`);
       rmSync(path, { force: true });
     }
+  }
+
+  /** Whether a folder holds the lock of a process that is gone from this machine. */
+  static isLeftBehind(folder: string): boolean {
+    const holder = holderOf(join(folder, 'run.lock'));
+    return holder !== undefined && !isAlive(holder);
   }
 
   release(): void {

@@ -152,6 +152,7 @@ async function runWithData(
       plan,
       keep: config.keep,
       lastStep: resume?.inPlace === true ? resume.manifest.step : undefined,
+      stop,
       say,
     });
     const commits = new Commits({

@@ -1,9 +1,6 @@
 // Where workers come to: the socket that they join at, and those that are started here. Training and inference have it in common.
 // Invariant: whatever ends the work, the socket is closed and no worker of ours stays behind.
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { CrosstowerError, exitCodes } from '../spec/errors.ts';
 import { towers } from '../spec/layout.ts';
 import { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
@@ -12,6 +9,7 @@ import { isOnThisMachine } from '../protocol/sockets.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { LocalWorkers } from './localWorkers.ts';
 import { seatNames } from './seats.ts';
+import { withSocketFolder } from './socketFolder.ts';
 import { WorkerGroup } from './workerGroup.ts';
 import type { RunFacts } from './workerGroup.ts';
 
@@ -41,12 +39,7 @@ export interface Workplace {
 /** Listens and starts the local workers for as long as `use` takes: what they say before a group listens waits in the socket. */
 export async function withWorkplace<T>(options: WorkplaceOptions, use: (workplace: Workplace) => Promise<T>): Promise<T> {
   if (options.bind !== undefined) return useAt(options.bind, peerAddressFor(options.bind), options, use);
-  const folder = await mkdtemp(join(tmpdir(), 'crosstower-'));
-  try {
-    return await useAt(`ipc://${folder}/coordinator`, `ipc://${folder}/link`, options, use);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  return withSocketFolder((folder) => useAt(`ipc://${folder}/coordinator`, `ipc://${folder}/link`, options, use), options);
 }
 
 async function useAt<T>(

@@ -1,6 +1,6 @@
 // Safetensors files: eight bytes of header length, a JSON header, then every tensor's bytes in the header's order. Little-endian.
-// Invariant: a file appears under its name only when it is whole (wholeFile.ts), tensors pass through one at a time, and nothing that
-// a header claims is believed before it is checked against the file.
+// Invariant: a file appears under its name only when it is whole (wholeFile.ts), tensors pass through piece by piece, and nothing
+// that a header claims is believed before it is checked against the file.
 
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
@@ -20,26 +20,40 @@ export interface NamedTensor extends TensorShape {
   readonly values: Float32Array;
 }
 
+/** Values of a tensor that follow one another: all of them, or a part when its other parts come before and after. */
+export interface TensorPiece {
+  readonly name: string;
+  readonly values: Float32Array;
+}
+
 const bytesPerFloat = 4;
 /** Readers map the data; it starts at a multiple of this. */
 const alignment = 8;
 
-/** Writes tensors to `path` as they come, in the order of `shapes`; throws StorageError where the file system refuses. */
+/**
+ * Writes tensors to `path` as they come, whole or in pieces, in the order of `shapes`; a piece's memory may be used again once the next one is
+ * asked for. Throws StorageError where the file system refuses.
+ */
 export async function writeSafetensors(
   path: string,
   shapes: readonly TensorShape[],
-  tensors: AsyncIterable<NamedTensor> | Iterable<NamedTensor>,
+  pieces: AsyncIterable<TensorPiece> | Iterable<TensorPiece>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<WrittenFile> {
   return writeWholeFile(path, async (write) => {
     await write(headerOf(shapes, metadata));
     const expected = shapes.values();
-    for await (const { name, values } of tensors) {
-      const next = expected.next().value;
-      if (next?.name !== name || values.length !== sizeOf(next.shape)) throw new Error(`${name} does not fit the header`);
+    let [current, missing]: [string | undefined, number] = [undefined, 0];
+    for await (const { name, values } of pieces) {
+      if (missing === 0) {
+        const next = expected.next().value;
+        [current, missing] = [next?.name, sizeOf(next?.shape ?? [])];
+      }
+      if (name !== current || values.length > missing) throw new Error(`${name} does not fit the header`);
+      missing -= values.length;
       await write(bytesOf(values));
     }
-    if (expected.next().done !== true) throw new Error('tensors are missing');
+    if (missing > 0 || expected.next().done !== true) throw new Error('tensors are missing');
   });
 }
 

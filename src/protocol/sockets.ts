@@ -139,8 +139,8 @@ function inUse(address: string, cause?: unknown): RefusedError {
   return new RefusedError(`${address} is in use: another coordinator or worker listens there`, { cause });
 }
 
-/** Abstract sockets (`@name`) are looked after by the kernel; a path is not: libzmq would unlink it and take over. */
-function someoneListens(path: string): Promise<boolean> {
+/** Whether a process listens at an ipc path. Abstract sockets (`@name`) are looked after by the kernel; a path is not: libzmq would unlink it and take over. */
+export function someoneListens(path: string): Promise<boolean> {
   if (path.startsWith('@') || path === '*') return Promise.resolve(false);
   return new Promise((resolve) => {
     const probe = connectRaw({ path });

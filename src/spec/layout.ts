@@ -1,7 +1,7 @@
 // Where each tower's weights lie in the whole network. A tower holds blocks: all outputs it owns by some of the inputs. The merged,
 // layout-free network (checkpoints, pretrained weights) holds each layer once: conv [kh, kw, in, out], grouped conv [kh, kw, in/2, out],
 // dense [in, out] with rows ordered (position, channel), bias [out].
-// Invariant: splitting and merging are the same copy loop in two directions, over a tensor seen as [outer, in, out].
+// Invariant: a block is rows of the merged tensor, seen as [outer * in, out], in their order, and of each the same range of outputs.
 
 import { UsageError } from './errors.ts';
 import type { NetworkPlan } from './network.ts';
@@ -148,43 +148,26 @@ export function parameterCount(plan: NetworkPlan): number {
   return total;
 }
 
-/** Writes a tower's block into the merged tensor it belongs to. */
-export function mergeBlock(block: ParameterBlock, values: Float32Array, merged: Float32Array): void {
-  forEachRow(block, values, merged, (own, whole) => {
-    whole.set(own);
-  });
-}
-
-/** Cuts a tower's block out of the merged tensor. */
+/** Cuts a tower's block out of the merged tensor it belongs to; throws UsageError where that has another size. */
 export function splitBlock(block: ParameterBlock, merged: Float32Array): Float32Array {
-  const values = new Float32Array(sizeOf(block.shape));
-  forEachRow(block, values, merged, (own, whole) => {
-    own.set(whole);
-  });
+  const { name, shape, mergedShape, outputs } = block;
+  if (merged.length !== sizeOf(mergedShape))
+    throw new UsageError(`${name}: ${String(merged.length)} values for merged shape [${mergedShape.join(', ')}]`);
+  const values = new Float32Array(sizeOf(shape));
+  const allOutputs = mergedShape.at(-1) ?? 1;
+  let own = 0;
+  for (let row = 0; row < merged.length / allOutputs; row++) {
+    if (!holdsRow(block, row)) continue;
+    const start = row * allOutputs + outputs.start;
+    values.set(merged.subarray(start, start + outputs.count), own);
+    own += outputs.count;
+  }
   return values;
 }
 
-/** Visits each run of consecutive outputs: once in the block, once at its place in the merged tensor. */
-function forEachRow(
-  block: ParameterBlock,
-  values: Float32Array,
-  merged: Float32Array,
-  visit: (own: Float32Array, whole: Float32Array) => void,
-): void {
-  const allOutputs = block.mergedShape.at(-1) ?? 1;
-  const allInputs = sizeOf(block.mergedShape) / allOutputs / block.outer;
-  if (values.length !== sizeOf(block.shape) || merged.length !== sizeOf(block.mergedShape)) {
-    throw new UsageError(
-      `${block.name}: ${String(values.length)} values for shape [${block.shape.join(', ')}], ` +
-        `${String(merged.length)} for merged shape [${block.mergedShape.join(', ')}]`,
-    );
-  }
-  const { inputs, outputs } = block;
-  for (let o = 0; o < block.outer; o++) {
-    for (let i = 0; i < inputs.count; i++) {
-      const own = (o * inputs.count + i) * outputs.count;
-      const whole = (o * allInputs + inputs.start + i) * allOutputs + outputs.start;
-      visit(values.subarray(own, own + outputs.count), merged.subarray(whole, whole + outputs.count));
-    }
-  }
+/** Whether a block has its outputs' part of a row of its merged tensor, seen as [outer * in, out]: such rows come in the block's own order. */
+export function holdsRow({ outer, inputs, mergedShape }: ParameterBlock, row: number): boolean {
+  const allInputs = sizeOf(mergedShape) / (mergedShape.at(-1) ?? 1) / outer;
+  const input = row % allInputs;
+  return input >= inputs.start && input < inputs.start + inputs.count;
 }

@@ -3,6 +3,7 @@
 import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseRunConfig } from '../../src/spec/config.ts';
 import { StorageError } from '../../src/spec/errors.ts';
@@ -16,20 +17,21 @@ import { Checkpoints, newestCheckpoint } from '../../src/coordinator/checkpoints
 import type { BlockOfTowers } from '../../src/coordinator/snapshot.ts';
 
 const plan = planNetwork(networks.tiny, 3);
+const large = planNetwork(networks.compact, 1000);
 
 /** A snapshot as both towers send it; counts the blocks that were taken. */
-async function* snapshot(step: number, taken: { count: number } = { count: 0 }): AsyncGenerator<BlockOfTowers> {
-  const layouts = towers.map((tower) => towerParameters(plan, tower));
+async function* snapshot(step: number, taken = { count: 0 }, of = plan): AsyncGenerator<BlockOfTowers> {
+  const layouts = towers.map((tower) => towerParameters(of, tower));
   const total = 2 * layouts[0]!.length;
   for (let index = 0; index < total; index++) {
-    const of = index < total / 2 ? 'weights' : 'momentum';
+    const set = index < total / 2 ? 'weights' : 'momentum';
     taken.count++;
     await Promise.resolve();
     yield towers.map((tower) => {
       const { name, shape } = layouts[tower]![index % layouts[tower]!.length]!;
       const envelope = { version: protocolVersion, run: 'r', generation: 1, step } as const;
       return {
-        header: { ...envelope, type: 'weights', tower, of, name, index, total },
+        header: { ...envelope, type: 'weights', tower, of: set, name, index, total },
         payload: floatsPayload(new Float32Array(sizeOf(shape)).fill(step)),
       };
     });
@@ -99,6 +101,29 @@ describe('checkpoints', () => {
     expect(taken.count).toBe(2 * 2 * towerParameters(plan, 0).length);
     checkpoints.begin(factsAt(3), snapshot(3));
     await expect(checkpoints.settled()).rejects.toThrow(StorageError);
+  });
+
+  test.each([
+    ['the next one waits', (checkpoints: Checkpoints) => checkpoints.settled()],
+    ['the run ends', (checkpoints: Checkpoints) => checkpoints.finish()],
+    ['the workers are lost', (checkpoints: Checkpoints) => checkpoints.abandon()],
+    [
+      'the run is told to stop',
+      async (_: Checkpoints, stop: AbortController) =>
+        Promise.resolve().then(() => {
+          stop.abort();
+        }),
+    ],
+  ])('are written with rests, until %s', async (_, wait) => {
+    const stop = new AbortController();
+    const checkpoints = new Checkpoints({ folder, plan: large, keep: 3, stop: stop.signal, say: () => undefined });
+    const taken = { count: 0 };
+    checkpoints.begin(factsAt(1), snapshot(1, taken, large));
+    await sleep(300);
+    // Each of 34 pieces takes its time and 31 times as long a rest; without rests all blocks would be there.
+    expect(taken.count).toBeLessThan(20);
+    await wait(checkpoints, stop);
+    await expect.poll(() => checkpoints.lastStep, { timeout: 1500, interval: 10 }).toBe(1);
   });
 
   test('that failed once do not count any more after one that was written; the last one must be', async () => {

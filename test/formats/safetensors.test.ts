@@ -33,8 +33,19 @@ describe('a file', () => {
     await file.close();
   });
 
+  test('is the same whether its tensors come whole or in pieces', async () => {
+    const [whole, pieces] = [join(folder, 'one.safetensors'), join(folder, 'pieces.safetensors')];
+    const cut = tensors.flatMap(({ name, values }) => [...values].map((value) => ({ name, values: Float32Array.of(value) })));
+    expect(await writeSafetensors(pieces, tensors, cut)).toEqual(await writeSafetensors(whole, tensors, tensors));
+    expect(readFileSync(pieces)).toEqual(readFileSync(whole));
+  });
+
   test('is not written where tensors are missing or do not fit', async () => {
     const path = join(folder, 'none.safetensors');
+    const [weight, bias] = tensors as [(typeof tensors)[0], (typeof tensors)[0]];
+    const half = { ...weight, values: weight.values.subarray(3) };
+    for (const unfit of [[half], [half, bias], [half, half, half, bias], [weight, bias, bias]])
+      await expect(writeSafetensors(path, tensors, unfit)).rejects.toThrow(StorageError);
     await expect(writeSafetensors(path, tensors, tensors.slice(1))).rejects.toThrow(StorageError);
     await expect(writeSafetensors(path, tensors, tensors.slice(0, 1))).rejects.toThrow(StorageError);
     await expect(openSafetensors(path)).rejects.toThrow(StorageError);

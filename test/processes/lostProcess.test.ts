@@ -1,8 +1,10 @@
 // A process that dies, stops or never comes ends the run: soon, with exit code 3, and with one sentence that names it.
 
+import { readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect } from 'vitest';
 import { endless, freeAddress, test } from './stage.ts';
-import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command, Flags } from './stage.ts';
 
 /** What "at once" may take on a machine that is busy otherwise; no deadline of the commands is as short. */
 const soonMs = 5000;
@@ -106,12 +108,21 @@ describe('a coordinator that is killed', () => {
     for (const { lastLine } of workers) expect(lastLine).toContain(address);
   });
 
-  test('takes the workers that it started along', async ({ stage }) => {
-    const coordinator = stage.coordinator({ local: 'cpu', threads: 1, steps: endless });
+  test('takes the workers that it started along, and the next one removes its folder of sockets', async ({ stage }) => {
+    const start = (flags: Flags): Command =>
+      stage.start('env', [
+        ...[`TMPDIR=${stage.folder}`, process.execPath, stage.scripts.coordinator, 'start'],
+        ...stage.startArguments({ local: 'cpu', threads: 1, ...flags }),
+      ]);
+    const socketFolders = (): string[] => readdirSync(stage.folder).filter((name) => name.startsWith('crosstower-'));
+    const coordinator = start({ steps: endless });
     await stage.reached(3);
     coordinator.signal('SIGKILL');
     await coordinator.exit(soonMs);
     await stage.expectEmpty();
+    expect(socketFolders()).toHaveLength(1);
+    expect(await start({ steps: 1, 'run-dir': 'next' }).exit()).toBe(0);
+    expect(socketFolders()).toEqual([]);
   });
 });
 

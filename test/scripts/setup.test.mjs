@@ -3,6 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -16,6 +17,7 @@ import {
 import { hostname, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { decoderAttempt, isDecoderDue } from '../../scripts/setup/jpegDecoder.mjs';
 import { link } from '../../scripts/setup/link.mjs';
 import { takeLock } from '../../scripts/setup/lock.mjs';
 import { missingTools, unsupportedPlatform } from '../../scripts/setup/machine.mjs';
@@ -214,6 +216,42 @@ describe('what the machine lacks', () => {
 
   it('is nothing when nothing is pending', () => {
     expect(missingTools({ cache: folder, device: 'gpu', download: false, compile: false })).toEqual([]);
+  });
+});
+
+describe('an attempt to make the JPEG decoder', () => {
+  /** A clone with what the decoder is made of, and the compiler that is found first. */
+  function clone(source, compiler) {
+    write('package-lock.json', JSON.stringify({ packages: { 'node_modules/node-api-headers': { integrity: 'sha512-a' } } }));
+    write('src/data/native/cutJpeg.cc', source);
+    chmodSync(write('bin/g++', `#!/bin/sh\necho '${compiler}'\necho more`), 0o755);
+    return folder;
+  }
+
+  function attempt(source, compiler) {
+    const path = process.env.PATH;
+    process.env.PATH = `${join(folder, 'bin')}:${path}`;
+    try {
+      return decoderAttempt(clone(source, compiler), 'cache', 'cpu');
+    } finally {
+      process.env.PATH = path;
+    }
+  }
+
+  it('is the same until the sources or the compiler are others', () => {
+    const first = attempt('int main;', 'g++ 12.2');
+    expect(first).toMatch(/^jpeg-[0-9a-f]{12} by g\+\+ 12.2$/);
+    expect(attempt('int main;', 'g++ 12.2')).toBe(first);
+    expect(attempt('int main;', 'g++ 13.1')).not.toBe(first);
+    expect(attempt('int other;', 'g++ 12.2')).not.toBe(first);
+  });
+
+  it('that failed is made again when asked, or when another one can be made; one that has not been made is due', () => {
+    expect(isDecoderDue('one', { jpegFailure: 'one' }, false)).toBe(false);
+    expect(isDecoderDue('one', { jpegFailure: 'one' }, true)).toBe(true);
+    expect(isDecoderDue('two', { jpegFailure: 'one' }, false)).toBe(true);
+    expect(isDecoderDue('one', undefined, false)).toBe(true);
+    expect(isDecoderDue('one', { jpegFailure: null }, false)).toBe(true);
   });
 });
 

@@ -3,7 +3,7 @@
 import { performance } from 'node:perf_hooks';
 import type { GradientSum } from '../../src/spec/gradientSum.ts';
 import type { Exchange, SwapTag, TensorData } from '../../src/spec/exchange.ts';
-import { mergeBlock, mergedShapes, sizeOf, splitBlock, towerParameters, towers } from '../../src/spec/layout.ts';
+import { mergedShapes, sizeOf, splitBlock, towerParameters, towers } from '../../src/spec/layout.ts';
 import type { ParameterBlock, TowerIndex } from '../../src/spec/layout.ts';
 import type { NetworkPlan } from '../../src/spec/network.ts';
 import type { Shard } from '../../src/spec/shards.ts';
@@ -18,6 +18,7 @@ import type { Tensor } from '../../src/tower/tensorflow.ts';
 import { Tower } from '../../src/tower/tower.ts';
 import type { StepGradients } from '../../src/tower/tower.ts';
 import type { UpdateRates } from '../../src/tower/updateRule.ts';
+import { mergeBlock } from '../spec/mergeBlock.ts';
 
 /** Values of the merged network by name. */
 export type Merged = Map<string, Float32Array>;
