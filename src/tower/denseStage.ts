@@ -60,16 +60,13 @@ export class DenseStage {
 
   /** Takes x; gives y and what `backward` or `release` will free. A training pass drops units by the mask of its step. */
   async forward(x: Tensor, send: Send, pass: Pass): Promise<{ y: Tensor; saved: DenseSaved }> {
-    const { z, xPeer } = await gatherForward(dense, this.#weights(), x, send);
+    const gathered = gatherForward(dense, this.#weights(), x, send);
+    // Drawn while the features travel.
+    const mask = this.#mask(picturesOf(x), pass);
+    const { z, xPeer } = await gathered;
     const { y: activation } = this.#activation.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
     z.dispose();
-    if (this.#dropout.rate === 0) return { y: activation.clone(), saved: { x, xPeer, activation, mask: undefined } };
-    if (!pass.training) return { y: dropoutAtTest(activation, this.#dropout), saved: { x, xPeer, activation, mask: undefined } };
-    const { step, shard } = pass;
-    const drawn = this.#masks({ layer: this.plan.spec.name, step, shape: [picturesOf(x), this.plan.units], shard });
-    const mask = trainingMask(drawn, this.#dropout);
-    drawn.dispose();
-    return { y: dropoutForward(activation, mask), saved: { x, xPeer, activation, mask } };
+    return { y: this.#drop(activation, mask, pass), saved: { x, xPeer, activation, mask } };
   }
 
   /** Takes dy; hands the parameters' gradients to `take`, unless it is frozen; gives dx, where it is wanted. */
@@ -93,6 +90,20 @@ export class DenseStage {
   /** Frees what a forward pass saved, where no backward pass follows. */
   release({ x, xPeer, activation, mask }: DenseSaved): void {
     dispose(x, xPeer, activation, mask);
+  }
+
+  /** The mask of a pass over `pictures`; none where it drops nothing. */
+  #mask(pictures: number, { step, training, shard }: Pass): Tensor | undefined {
+    if (!training || this.#dropout.rate === 0) return undefined;
+    const drawn = this.#masks({ layer: this.plan.spec.name, step, shape: [pictures, this.plan.units], shard });
+    const mask = trainingMask(drawn, this.#dropout);
+    drawn.dispose();
+    return mask;
+  }
+
+  #drop(activation: Tensor, mask: Tensor | undefined, { training }: Pass): Tensor {
+    if (mask !== undefined) return dropoutForward(activation, mask);
+    return training || this.#dropout.rate === 0 ? activation.clone() : dropoutAtTest(activation, this.#dropout);
   }
 
   #weights(): CrossingWeights {

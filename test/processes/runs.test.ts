@@ -169,7 +169,7 @@ describe('a run of 300 steps', () => {
       // One tensor too many in each step, the pictures of a batch (0.5 MB) or a map of conv1 (0.3 MB), would add 60 to 100 MB. What V8
       // and the allocator take back and forth was 3 to 10 when this was written.
       expect(megabytes - early[i]!.megabytes, `growth of ${name} in MB`).toBeLessThan(30);
-      expect(files, `open files of ${name}`).toBe(early[i]!.files);
+      expect(files, `open files of ${name}`).toBeLessThanOrEqual(early[i]!.files);
     }
   });
 });

@@ -16,7 +16,7 @@
 namespace crosstower {
 namespace {
 
-constexpr int tilesInBlock = 64;
+constexpr int tilesInBlock = 48;
 
 /** Floats from one element of tiles to the next: a line more than they take, because lines that lie pages apart push each other out of the cache. */
 constexpr long elementFloats(long tiles, int floats) { return tiles * floats + lanes; }
@@ -90,6 +90,12 @@ class Tiling {
   const int across_, inPicture_;
 };
 
+/** Products that a picture takes for each pair of channels. */
+template <int m, int r>
+long productsOf(const Maps& out) {
+  return static_cast<long>(Tiling<m>(out).inPicture()) * Winograd<m, r>::elements;
+}
+
 template <int m, int r>
 void convolve(const Shape& shape, const float* x, const float* w, float* y) {
   constexpr int elements = Winograd<m, r>::elements;
@@ -155,6 +161,24 @@ void weightGradient(const Shape& shape, const float* x, const float* dy, float* 
     tilesToWeights<m, r>({u.get(), uElement, outFloats}, inChannels, outChannels, firstChannel, endChannel, dw);
   };
   share(roundUpToLanes(inChannels) / lanes, threadsFor(shape.pictures * shape.out.floats()), computeChannels);
+}
+
+/** F(m x m, r x r), as a value. */
+template <int outputs, int points>
+struct Filtering {
+  static constexpr int m = outputs, r = points;
+};
+
+/** So many channels make a sum whose own rounding is about that of the transforms of F(5x5, 3x3); among fewer it would stand out. */
+constexpr int manyChannels = 32;
+
+/** Calls compute(Filtering) with the tiles that take the fewest products. */
+template <typename Compute>
+void withFewestProducts(int r, const Shape& shape, Compute compute) {
+  const bool isLarge = shape.in.channels >= manyChannels && productsOf<5, 3>(shape.out) < productsOf<3, 3>(shape.out);
+  if (r == 5) compute(Filtering<4, 5>());
+  else if (isLarge) compute(Filtering<5, 3>());
+  else compute(Filtering<3, 3>());
 }
 
 // Weights. w [size,size,C,K]; in blocks of points [r,r,stride*stride*C,K].
@@ -253,7 +277,7 @@ void computeConvolution(void* node, TF_OpKernelContext* context) {
                [&](long from, long to) { std::copy_n(floatsOf(w) + from, outChannels, changed.get() + to); });
   }
   const float* weights = changed ? changed.get() : floatsOf(w);
-  (r == 3 ? convolve<3, 3> : convolve<3, 5>)(shape, floatsOf(x), weights, floatsOf(y));
+  withFewestProducts(r, shape, [&](auto f) { convolve<f.m, f.r>(shape, floatsOf(x), weights, floatsOf(y)); });
 }
 
 void computeWeightGradient(void* node, TF_OpKernelContext* context) {
@@ -274,10 +298,12 @@ void computeWeightGradient(void* node, TF_OpKernelContext* context) {
   const Tensor dw = call.output(0, {size, size, channels, outChannels});
   if (!call.isGood()) return;
   const int r = (size + shape.stride - 1) / shape.stride;
-  const auto compute = r == 3 ? weightGradient<3, 3> : weightGradient<3, 5>;
-  if (shape.stride == 1) return compute(shape, floatsOf(x), floatsOf(dy), floatsOf(dw));
+  const auto compute = [&](float* result) {
+    withFewestProducts(r, shape, [&](auto f) { weightGradient<f.m, f.r>(shape, floatsOf(x), floatsOf(dy), result); });
+  };
+  if (shape.stride == 1) return compute(floatsOf(dw));
   const Floats inBlocks = newFloats(static_cast<long>(r) * r * shape.in.channels * outChannels);
-  compute(shape, floatsOf(x), floatsOf(dy), inBlocks.get());
+  compute(inBlocks.get());
   forEachRun(size, shape.stride, r, channels, outChannels,
              [&](long to, long from) { std::copy_n(inBlocks.get() + from, outChannels, floatsOf(dw) + to); });
 }

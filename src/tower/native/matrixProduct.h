@@ -1,5 +1,6 @@
 // The product of two small matrices, whose operands stay in a core's cache: c (+)= a * b.
-// Invariant: each element is summed by fused multiply-adds in the order of the steps, wherever it stands in c.
+// Invariant: each element is summed by fused multiply-adds in the order of the steps, wherever it stands in c: so many steps at a time, and then
+// those sums. The rounding of one long sum grows with the root of its length, and Winograd's algorithm multiplies it.
 #pragma once
 
 #include <algorithm>
@@ -24,29 +25,37 @@ struct RowMatrix {
 /** A block of c whose sums all stay in registers: 24 of the 32 at most. */
 constexpr int mostRows = 8, mostVectors = 3;
 
+constexpr long stepsInSum = 48;
+
 template <int rows, int vectors>
 AVX512 void multiplyBlock(LeftMatrix a, RowMatrix<const float> b, RowMatrix<float> c, long steps, bool adds) {
-  Vector sums[rows][vectors];
-#pragma GCC unroll 8
-  for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 3
-    for (int v = 0; v < vectors; v++) sums[i][v] = adds ? _mm512_load_ps(c.at + i * c.row + v * lanes) : _mm512_setzero_ps();
-  }
-  for (long s = 0; s < steps; s++) {
-    Vector right[vectors];
-#pragma GCC unroll 3
-    for (int v = 0; v < vectors; v++) right[v] = _mm512_load_ps(b.at + s * b.row + v * lanes);
+  for (long start = 0; start < steps; start += stepsInSum, adds = true) {
+    Vector sums[rows][vectors];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
-      const Vector left = _mm512_set1_ps(a.at[i * a.row + s * a.step]);
 #pragma GCC unroll 3
-      for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_fmadd_ps(left, right[v], sums[i][v]);
+      for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_setzero_ps();
     }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < rows; i++) {
+    const long end = std::min(steps, start + stepsInSum);
+    for (long s = start; s < end; s++) {
+      Vector right[vectors];
 #pragma GCC unroll 3
-    for (int v = 0; v < vectors; v++) _mm512_store_ps(c.at + i * c.row + v * lanes, sums[i][v]);
+      for (int v = 0; v < vectors; v++) right[v] = _mm512_load_ps(b.at + s * b.row + v * lanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; i++) {
+        const Vector left = _mm512_set1_ps(a.at[i * a.row + s * a.step]);
+#pragma GCC unroll 3
+        for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_fmadd_ps(left, right[v], sums[i][v]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 3
+      for (int v = 0; v < vectors; v++) {
+        float* to = c.at + i * c.row + v * lanes;
+        _mm512_store_ps(to, adds ? _mm512_add_ps(_mm512_load_ps(to), sums[i][v]) : sums[i][v]);
+      }
+    }
   }
 }
 

@@ -21,8 +21,8 @@ struct Maps {
 template <int m, int r>
 struct Winograd {
   static constexpr int a = m + r - 1, elements = a * a;
-  // Few and simple, with their reciprocals: the fp32 rounding of a result is then 3 (a = 5) to 5 times (a = 7) that of the plain sum.
-  static constexpr double points[] = {0, 1, -1, 2, -2, 0.5};
+  // Few and simple, with their reciprocals: the fp32 rounding of a result is then 3 (a = 5) to 6 times (a = 7 and 8) that of the plain sum.
+  static constexpr double points[] = {0, 1, -1, 2, -2, 0.5, -0.5};
   static_assert(a - 1 <= static_cast<int>(sizeof points / sizeof points[0]));
   double bT[a][a] = {}, g[a][r] = {}, aT[m][a] = {};
 
