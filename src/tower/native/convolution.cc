@@ -24,50 +24,9 @@ constexpr long elementFloats(long tiles, int floats) { return tiles * floats + l
 /** A convolution of stride 1 in blocks of points. */
 struct Shape {
   long pictures;
-  Maps given;  // x as it comes.
-  int stride;
-  Maps in;   // x in blocks of stride * stride points.
-  Maps out;  // y
+  Blocks in;  // x
+  Maps out;   // y
   int zerosBefore;
-};
-
-/** Gives pictures of x in blocks of points; of stride 1, x as it is. */
-class Pictures {
- public:
-  Pictures(const Shape& shape, const float* x) : shape_(shape), x_(x), blocks_(newFloats(shape.stride > 1 ? shape.in.floats() : 0)) {}
-
-  const float* operator[](long picture) {
-    const float* given = x_ + picture * shape_.given.floats();
-    if (shape_.stride == 1) return given;
-    if (picture != inBlocks_) {
-      toBlocks(given);
-      inBlocks_ = picture;
-    }
-    return blocks_.get();
-  }
-
- private:
-  AVX512 void toBlocks(const float* given) {
-    const auto& [height, width, channels] = shape_.given;
-    const int stride = shape_.stride, runFloats = stride * channels, blockFloats = stride * runFloats;
-    for (int row = 0; row < shape_.in.height * stride; row++) {
-      const float* from = given + static_cast<long>(row) * width * channels;
-      float* to = blocks_.get() + static_cast<long>(row / stride) * shape_.in.width * blockFloats + row % stride * runFloats;
-      const int there = row < height ? width * channels : 0;
-      for (int run = 0; run < shape_.in.width; run++, to += blockFloats) {
-        for (int i = 0; i < runFloats; i += lanes) {
-          const int first = run * runFloats + i;
-          const __mmask16 isThere = first < there ? laneMask(there, first) : 0;
-          _mm512_mask_storeu_ps(to + i, laneMask(runFloats, i), _mm512_maskz_loadu_ps(isThere, from + first));
-        }
-      }
-    }
-  }
-
-  const Shape& shape_;
-  const float* x_;
-  Floats blocks_;
-  long inBlocks_ = -1;
 };
 
 /** Where tile `tile` of all the pictures is. */
@@ -100,26 +59,25 @@ template <int m, int r>
 void convolve(const Shape& shape, const float* x, const float* w, float* y) {
   constexpr int elements = Winograd<m, r>::elements;
   const Tiling<m> tiling(shape.out);
-  const int inFloats = roundUpToLanes(shape.in.channels), outFloats = roundUpToLanes(shape.out.channels);
-  const long uElement = elementFloats(shape.in.channels, outFloats);
+  const int inChannels = shape.in.channels(), inFloats = roundUpToLanes(inChannels), outFloats = roundUpToLanes(shape.out.channels);
+  const long uElement = elementFloats(inChannels, outFloats);
   const Floats u = newFloats(elements * uElement);
-  weightsToTiles<m, r>(w, shape.in.channels, shape.out.channels, {u.get(), uElement, outFloats});
+  weightsToTiles<m, r>(w, inChannels, shape.out.channels, {u.get(), uElement, outFloats});
 
   const long tiles = shape.pictures * tiling.inPicture();
   const auto computeBlocks = [&](long firstBlock, long endBlock) {
     const long inElement = elementFloats(tilesInBlock, inFloats), outElement = elementFloats(tilesInBlock, outFloats);
     const Floats v = newFloats(elements * inElement), product = newFloats(elements * outElement);
-    Pictures pictures(shape, x);
     for (long block = firstBlock; block < endBlock; block++) {
       const long first = block * tilesInBlock;
       const int count = static_cast<int>(std::min<long>(tilesInBlock, tiles - first));
       for (int t = 0; t < count; t++) {
         const auto [picture, place] = tiling[first + t];
         const Place from{place.top - shape.zerosBefore, place.left - shape.zerosBefore};
-        mapsToTile<OfInput<m, r>>(shape.in, pictures[picture], from, 0, shape.in.channels, {v.get() + t * inFloats, inElement, inFloats});
+        mapsToTile<OfInput<m, r>>(shape.in, x + picture * shape.in.maps.floats(), from, 0, inChannels, {v.get() + t * inFloats, inElement, inFloats});
       }
       for (int e = 0; e < elements; e++) {
-        multiply(count, outFloats, shape.in.channels, {v.get() + e * inElement, inFloats, 1}, {u.get() + e * uElement, outFloats},
+        multiply(count, outFloats, inChannels, {v.get() + e * inElement, inFloats, 1}, {u.get() + e * uElement, outFloats},
                  {product.get() + e * outElement, outFloats}, false);
       }
       for (int t = 0; t < count; t++) {
@@ -136,29 +94,35 @@ template <int m, int r>
 void weightGradient(const Shape& shape, const float* x, const float* dy, float* dw) {
   constexpr int elements = Winograd<m, r>::elements;
   const Tiling<m> tiling(shape.out);
-  const int inChannels = shape.in.channels, outChannels = shape.out.channels, outFloats = roundUpToLanes(outChannels);
+  const int inChannels = shape.in.channels(), outChannels = shape.out.channels, outFloats = roundUpToLanes(outChannels);
   const long tiles = shape.pictures * tiling.inPicture();
   const auto computeChannels = [&](long firstVector, long endVector) {
     const int firstChannel = static_cast<int>(firstVector) * lanes, inFloats = static_cast<int>(endVector - firstVector) * lanes;
     const int endChannel = std::min(inChannels, firstChannel + inFloats), channels = endChannel - firstChannel;
-    const long uElement = elementFloats(channels, outFloats);
+    // The side that fills whole vectors lies in them, and the other one in rows: the twelve maps of a narrow layer would leave a quarter of each empty.
+    const bool isTurned = static_cast<long>(outChannels) * inFloats < static_cast<long>(channels) * outFloats;
     const long inElement = elementFloats(tilesInBlock, inFloats), outElement = elementFloats(tilesInBlock, outFloats);
+    const long uElement = isTurned ? elementFloats(outChannels, inFloats) : elementFloats(channels, outFloats);
     const Floats u = newFloats(elements * uElement), v = newFloats(elements * inElement), d = newFloats(elements * outElement);
-    Pictures pictures(shape, x);
     for (long first = 0; first < tiles; first += tilesInBlock) {
       const int count = static_cast<int>(std::min<long>(tilesInBlock, tiles - first));
       for (int t = 0; t < count; t++) {
         const auto [picture, place] = tiling[first + t];
         const Place from{place.top - shape.zerosBefore, place.left - shape.zerosBefore};
-        mapsToTile<OfInput<m, r>>(shape.in, pictures[picture], from, firstChannel, endChannel, {v.get() + t * inFloats, inElement, inFloats});
-        mapsToTile<Transposed<OfOutput<m, r>>>(shape.out, dy + picture * shape.out.floats(), place, 0, outChannels, {d.get() + t * outFloats, outElement, outFloats});
+        mapsToTile<OfInput<m, r>>(shape.in, x + picture * shape.in.maps.floats(), from, firstChannel, endChannel,
+                                  {v.get() + t * inFloats, inElement, inFloats});
+        mapsToTile<Transposed<OfOutput<m, r>>>({shape.out, 1}, dy + picture * shape.out.floats(), place, 0, outChannels,
+                                               {d.get() + t * outFloats, outElement, outFloats});
       }
       for (int e = 0; e < elements; e++) {
-        multiply(channels, outFloats, count, {v.get() + e * inElement, 1, inFloats}, {d.get() + e * outElement, outFloats},
-                 {u.get() + e * uElement, outFloats}, first > 0);
+        const float *in = v.get() + e * inElement, *out = d.get() + e * outElement;
+        float* product = u.get() + e * uElement;
+        if (isTurned) multiply(outChannels, inFloats, count, {out, 1, outFloats}, {in, inFloats}, {product, inFloats}, first > 0);
+        else multiply(channels, outFloats, count, {in, 1, inFloats}, {out, outFloats}, {product, outFloats}, first > 0);
       }
     }
-    tilesToWeights<m, r>({u.get(), uElement, outFloats}, inChannels, outChannels, firstChannel, endChannel, dw);
+    if (isTurned) tilesToWeights<m, r>({u.get(), uElement, 1}, inFloats, inChannels, outChannels, firstChannel, endChannel, dw);
+    else tilesToWeights<m, r>({u.get(), uElement, outFloats}, 1, inChannels, outChannels, firstChannel, endChannel, dw);
   };
   share(roundUpToLanes(inChannels) / lanes, threadsFor(shape.pictures * shape.out.floats()), computeChannels);
 }
@@ -175,7 +139,7 @@ constexpr int manyChannels = 32;
 /** Calls compute(Filtering) with the tiles that take the fewest products. */
 template <typename Compute>
 void withFewestProducts(int r, const Shape& shape, Compute compute) {
-  const bool isLarge = shape.in.channels >= manyChannels && productsOf<5, 3>(shape.out) < productsOf<3, 3>(shape.out);
+  const bool isLarge = shape.in.channels() >= manyChannels && productsOf<5, 3>(shape.out) < productsOf<3, 3>(shape.out);
   if (r == 5) compute(Filtering<4, 5>());
   else if (isLarge) compute(Filtering<5, 3>());
   else compute(Filtering<3, 3>());
@@ -234,11 +198,9 @@ struct Rule {
 
 Shape shapeFor(const Rule& rule, int size, const std::vector<int64_t>& x, int outChannels) {
   const int height = static_cast<int>(x[1]), width = static_cast<int>(x[2]), channels = static_cast<int>(x[3]);
-  const int stride = static_cast<int>(rule.stride), padding = static_cast<int>(rule.padding), r = (size + stride - 1) / stride;
+  const int stride = static_cast<int>(rule.stride), padding = static_cast<int>(rule.padding);
   const Maps out{(height + 2 * padding - size) / stride + 1, (width + 2 * padding - size) / stride + 1, outChannels};
-  const Maps inBlocks{out.height + r - 1, out.width + r - 1, stride * stride * channels};
-  const Maps given{height, width, channels};
-  return {x[0], given, stride, stride > 1 ? inBlocks : given, out, padding};
+  return {x[0], {{height, width, channels}, stride}, out, padding};
 }
 
 void requireKnown(Call& call, const Rule& rule, int64_t size, const std::vector<int64_t>& x) {
@@ -266,14 +228,14 @@ void computeConvolution(void* node, TF_OpKernelContext* context) {
   const Shape shape = shapeFor(rule, size, xShape, rule.turned ? channels : outChannels);
   const Tensor y = call.output(0, {shape.pictures, shape.out.height, shape.out.width, shape.out.channels});
   if (!call.isGood()) return;
-  const int r = (size + shape.stride - 1) / shape.stride;
+  const int r = (size + shape.in.stride - 1) / shape.in.stride;
   Floats changed;
   if (rule.turned) changed = turned(floatsOf(w), size, channels, outChannels);
-  if (shape.stride > 1) {
-    const long floats = static_cast<long>(r) * r * shape.in.channels * outChannels;
+  if (shape.in.stride > 1) {
+    const long floats = static_cast<long>(r) * r * shape.in.channels() * outChannels;
     changed = newFloats(floats);
     std::fill_n(changed.get(), floats, 0.0f);
-    forEachRun(size, shape.stride, r, channels, outChannels,
+    forEachRun(size, shape.in.stride, r, channels, outChannels,
                [&](long from, long to) { std::copy_n(floatsOf(w) + from, outChannels, changed.get() + to); });
   }
   const float* weights = changed ? changed.get() : floatsOf(w);
@@ -297,14 +259,14 @@ void computeWeightGradient(void* node, TF_OpKernelContext* context) {
 
   const Tensor dw = call.output(0, {size, size, channels, outChannels});
   if (!call.isGood()) return;
-  const int r = (size + shape.stride - 1) / shape.stride;
+  const int r = (size + shape.in.stride - 1) / shape.in.stride;
   const auto compute = [&](float* result) {
     withFewestProducts(r, shape, [&](auto f) { weightGradient<f.m, f.r>(shape, floatsOf(x), floatsOf(dy), result); });
   };
-  if (shape.stride == 1) return compute(floatsOf(dw));
-  const Floats inBlocks = newFloats(static_cast<long>(r) * r * shape.in.channels * outChannels);
+  if (shape.in.stride == 1) return compute(floatsOf(dw));
+  const Floats inBlocks = newFloats(static_cast<long>(r) * r * shape.in.channels() * outChannels);
   compute(inBlocks.get());
-  forEachRun(size, shape.stride, r, channels, outChannels,
+  forEachRun(size, shape.in.stride, r, channels, outChannels,
              [&](long to, long from) { std::copy_n(inBlocks.get() + from, outChannels, floatsOf(dw) + to); });
 }
 

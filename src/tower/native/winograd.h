@@ -17,6 +17,15 @@ struct Maps {
   long floats() const { return static_cast<long>(height) * width * channels; }
 };
 
+/** Maps as a convolution of a stride sees them: a point is a block of stride x stride of theirs, row by row, and so has stride * stride * C channels. */
+struct Blocks {
+  Maps maps;
+  int stride;
+  /** Channels of a block that lie in one row of the maps, one behind the other. */
+  int inRow() const { return stride * maps.channels; }
+  int channels() const { return stride * inRow(); }
+};
+
 /** The matrices, by Toom and Cook: polynomials are multiplied by their values at a - 1 points and at infinity. */
 template <int m, int r>
 struct Winograd {
@@ -124,40 +133,55 @@ struct Tiles {
   long element, row;
 };
 
-/** Where a tile stands in its maps; what is outside of them is zero, or not written. */
+/** Where a tile stands, in blocks; what is outside of its maps is zero, or not written. */
 struct Place {
   int top, left;
 };
 
-/** Whether all of a square is in the maps. */
-inline bool isWithin(const Maps& maps, Place place, int side) {
-  return place.top >= 0 && place.left >= 0 && place.top + side <= maps.height && place.left + side <= maps.width;
+/** Whether all of a square of blocks is in the maps. */
+inline bool isWithin(const Blocks& blocks, Place place, int side) {
+  const auto& [maps, stride] = blocks;
+  return place.top >= 0 && place.left >= 0 && (place.top + side) * stride <= maps.height && (place.left + side) * stride <= maps.width;
 }
 
 inline long offsetOf(const Maps& maps, int row, int column) { return (static_cast<long>(row) * maps.width + column) * maps.channels; }
 
-/** M X M^T of the square X of the maps at `place`, for the channels from `first` to `end`. Of a square within the maps no point is asked. */
+/**
+ * M X M^T of the square X of blocks at `place`, for the channels from `first` to `end`. Of a square within the maps no point is asked whether it is.
+ * Whole vectors are written: the lanes behind a row's last channel are zero, and the next row's or the next tile's to write.
+ */
 template <typename Matrix, bool isWithin>
-AVX512_INLINE void squareToTile(const Maps& maps, const float* x, Place place, int first, int end, Tiles<float> tile) {
-  for (int channel = first; channel < end; channel += lanes) {
-    const __mmask16 mask = laneMask(maps.channels, channel);
-    const float* from = x + offsetOf(maps, place.top, place.left) + channel;
+AVX512_INLINE void squareToTile(const Blocks& blocks, const float* x, Place place, int first, int end, Tiles<float> tile) {
+  const Maps& maps = blocks.maps;
+  const int stride = blocks.stride;
+  const int top = place.top * stride, left = place.left * stride;
+  for (int channel = first, floats; channel < end; channel += floats) {
+    const int row = channel / blocks.inRow(), inRow = channel % blocks.inRow();
+    floats = std::min({lanes, blocks.inRow() - inRow, end - channel});
+    const __mmask16 all = laneMask(floats, 0);
+    __mmask16 inRows[Matrix::columns], inColumns[Matrix::columns];
+    for (int i = 0; i < Matrix::columns; i++) {
+      const int y = top + i * stride + row, column = left + i * stride;
+      const int there = column >= 0 ? (maps.width - column) * maps.channels - inRow : 0;
+      inRows[i] = y >= 0 && y < maps.height ? all : 0;
+      inColumns[i] = there >= floats ? all : there > 0 ? laneMask(there, 0) : 0;
+    }
+    const float* from = x + offsetOf(maps, top + row, left) + inRow;
     float* to = tile.at + channel - first;
     transform<Matrix>(
         [&](int i, int j) AVX512 {
-          const int row = place.top + i, column = place.left + j;
-          const bool isInside = isWithin || (row >= 0 && row < maps.height && column >= 0 && column < maps.width);
-          return _mm512_maskz_loadu_ps(isInside ? mask : 0, from + offsetOf(maps, i, j));
+          const __mmask16 mask = isWithin ? all : inRows[i] & inColumns[j];
+          return _mm512_maskz_loadu_ps(mask, from + offsetOf(maps, i * stride, j * stride));
         },
-        [&](int i, int j, Vector value) AVX512 { _mm512_store_ps(to + (i * Matrix::rows + j) * tile.element, value); });
+        [&](int i, int j, Vector value) AVX512 { _mm512_storeu_ps(to + (i * Matrix::rows + j) * tile.element, value); });
   }
 }
 
-/** One tile of B^T x B (`Matrix` OfInput), or of A dy A^T (Transposed OfOutput), for the channels from `first` to `end`. */
+/** One tile of B^T x B (`Matrix` OfInput), or of A dy A^T (Transposed OfOutput), for the channels from `first` to `end`; tiles in their order. */
 template <typename Matrix>
-AVX512 void mapsToTile(const Maps& maps, const float* x, Place place, int first, int end, Tiles<float> tile) {
-  if (isWithin(maps, place, Matrix::columns)) squareToTile<Matrix, true>(maps, x, place, first, end, tile);
-  else squareToTile<Matrix, false>(maps, x, place, first, end, tile);
+AVX512 void mapsToTile(const Blocks& blocks, const float* x, Place place, int first, int end, Tiles<float> tile) {
+  if (isWithin(blocks, place, Matrix::columns)) squareToTile<Matrix, true>(blocks, x, place, first, end, tile);
+  else squareToTile<Matrix, false>(blocks, x, place, first, end, tile);
 }
 
 /** One tile of y = A^T M A. */
@@ -191,17 +215,25 @@ AVX512 void weightsToTiles(const float* w, int inChannels, int outChannels, Tile
   }
 }
 
-/** dw = G^T dU G, the transpose of weightsToTiles, for the in-channels from `first` to `end`; tile 0 of u is the first's. */
+/**
+ * dw = G^T dU G, the transpose of weightsToTiles, for the in-channels from `first` to `end`; tile 0 of u is the first's, and its out-channels
+ * are `step` floats apart.
+ */
 template <int m, int r>
-AVX512 void tilesToWeights(Tiles<const float> u, int inChannels, int outChannels, int first, int end, float* dw) {
+AVX512 void tilesToWeights(Tiles<const float> u, int step, int inChannels, int outChannels, int first, int end, float* dw) {
   using Matrix = Transposed<OfWeights<m, r>>;
+  const __m512i places = _mm512_mullo_epi32(_mm512_set1_epi32(step), _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
   for (int c = first; c < end; c++) {
     for (int k = 0; k < outChannels; k += lanes) {
       const __mmask16 mask = laneMask(outChannels, k);
-      const float* from = u.at + (c - first) * u.row + k;
+      const float* from = u.at + (c - first) * u.row + static_cast<long>(k) * step;
       float* to = dw + static_cast<long>(c) * outChannels + k;
       transform<Matrix>(
-          [&](int i, int j) AVX512 { return _mm512_load_ps(from + (i * Matrix::columns + j) * u.element); },
+          [&](int i, int j) AVX512 {
+            const float* element = from + (i * Matrix::columns + j) * u.element;
+            if (step == 1) return _mm512_load_ps(element);
+            return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, places, element, sizeof(float));
+          },
           [&](int i, int j, Vector value) AVX512 { _mm512_mask_storeu_ps(to + static_cast<long>(i * r + j) * inChannels * outChannels, mask, value); });
     }
   }
