@@ -17,6 +17,8 @@ import type { Sliding } from './convolution.ts';
 import type { LinearMap } from './linearMap.ts';
 import { hasNativeShiftPixels, nativeShiftPixels, portableShiftPixels } from './pictures.ts';
 import type { ShiftPixels } from './pictures.ts';
+import { hasNativeSoftmaxCrossEntropy, nativeSoftmaxCrossEntropy, portableSoftmaxCrossEntropy } from './softmaxCrossEntropy.ts';
+import type { SoftmaxCrossEntropy } from './softmaxCrossEntropy.ts';
 import { deviceInfo } from './tensorflow.ts';
 import { hasNativeUpdate, nativeSquaredNorm, nativeUpdate, portableSquaredNorm, portableUpdate } from './updateRule.ts';
 import type { SquaredNorm, Update } from './updateRule.ts';
@@ -28,6 +30,7 @@ export interface Kernels {
   readonly normalisedActivation: (channels: number, rule?: ResponseNormRule) => Activation;
   readonly responseNorm: (channels: number, rule?: ResponseNormRule) => ResponseNorm;
   readonly shiftPixels: ShiftPixels;
+  readonly softmaxCrossEntropy: SoftmaxCrossEntropy;
   readonly update: Update;
   readonly squaredNorm: SquaredNorm;
 }
@@ -39,6 +42,7 @@ export const portableKernels: Kernels = {
   normalisedActivation: (channels, rule) => composedNormalisedActivation(portableResponseNorm(channels, rule)),
   responseNorm: portableResponseNorm,
   shiftPixels: portableShiftPixels,
+  softmaxCrossEntropy: portableSoftmaxCrossEntropy,
   update: portableUpdate,
   squaredNorm: portableSquaredNorm,
 };
@@ -58,6 +62,7 @@ export function chooseKernels(): Kernels {
         : (channels, rule) => composedNormalisedActivation(bandedResponseNorm(channels, rule)),
     responseNorm: bandedResponseNorm,
     shiftPixels: onCpu && hasNativeShiftPixels() ? nativeShiftPixels : portableShiftPixels,
+    softmaxCrossEntropy: onCpu && hasNativeSoftmaxCrossEntropy() ? nativeSoftmaxCrossEntropy : portableSoftmaxCrossEntropy,
     update: updatesNatively ? nativeUpdate : portableUpdate,
     squaredNorm: updatesNatively ? nativeSquaredNorm : portableSquaredNorm,
   };

@@ -1,7 +1,19 @@
 // The loss (paper, section 3): softmax over the K classes, then the negative log of the true class's share, averaged over the N pictures.
 // logits [N,K], labels int32 [N]. N here is the pictures of the whole step, whatever part of them is at hand.
 
-import { attribute, dispose, downloadScalar, float32, multiply, runOp, runOpMany, scalar } from './tensorflow.ts';
+import {
+  attribute,
+  canRun,
+  dispose,
+  download,
+  downloadScalar,
+  float32,
+  multiply,
+  runOp,
+  runOpMany,
+  scalar,
+  uploadInt32,
+} from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
@@ -17,7 +29,10 @@ const lossAttributes = [float32, attribute.type('Tlabels', 'int32')];
 const topAttributes = [attribute.type('T', 'int32')];
 
 /** Scores the logits, and gives dLogits [N,K] = (softmax - one-hot) / stepPictures. */
-export function softmaxCrossEntropy(logits: Tensor, labels: Tensor, stepPictures: number): { scores: Scores; dLogits: Tensor } {
+export type SoftmaxCrossEntropy = (logits: Tensor, labels: Tensor, stepPictures: number) => { scores: Scores; dLogits: Tensor };
+
+/** By TensorFlow's ops, on every device. */
+export const portableSoftmaxCrossEntropy: SoftmaxCrossEntropy = (logits, labels, stepPictures) => {
   const [losses, gradients] = runOpMany('SparseSoftmaxCrossEntropyWithLogits', lossAttributes, [logits, labels], 2) as [
     Tensor,
     Tensor,
@@ -32,7 +47,7 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor, stepPictures
   };
   dispose(losses, gradients, share, lossSum);
   return { scores, dLogits };
-}
+};
 
 function countInTop(k: number, logits: Tensor, labels: Tensor): number {
   const limit = tf.scalar(k, 'int32');
@@ -41,4 +56,18 @@ function countInTop(k: number, logits: Tensor, labels: Tensor): number {
   const count = hits.dataSync<'bool'>().reduce((sum, hit) => sum + hit, 0);
   dispose(limit, hits);
   return count;
+}
+
+/** By our own op (native/loss.cc), in one pass over the logits. */
+export const nativeSoftmaxCrossEntropy: SoftmaxCrossEntropy = (logits, labels, stepPictures) => {
+  const attributes = [attribute.int('pictures', stepPictures)];
+  const [dLogits, scored] = runOpMany('CrosstowerLoss', attributes, [logits, labels], 2) as [Tensor, Tensor];
+  const [lossSum = NaN, top1 = NaN, top5 = NaN] = download(scored).values;
+  scored.dispose();
+  return { scores: { lossSum, top1, top5 }, dLogits };
+};
+
+/** Whether the binding has our op: one picture of one class. */
+export function hasNativeSoftmaxCrossEntropy(): boolean {
+  return canRun(() => nativeSoftmaxCrossEntropy(tf.ones([1, 1]), uploadInt32(Int32Array.of(0), [1]), 1));
 }

@@ -22,8 +22,7 @@ import { LogitsStage } from './logitsStage.ts';
 import { unobserved } from './observer.ts';
 import type { PassObserver, Place } from './observer.ts';
 import type { Gradients, Parameters } from './parameters.ts';
-import { softmaxCrossEntropy } from './softmaxCrossEntropy.ts';
-import type { Scores } from './softmaxCrossEntropy.ts';
+import type { Scores, SoftmaxCrossEntropy } from './softmaxCrossEntropy.ts';
 import type { UpdateRates } from './updateRule.ts';
 import { add, dispose, download, float32, picturesOf, reshape, runOp, upload } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
@@ -105,7 +104,8 @@ export class Tower {
    */
   async computeGradients(step: number, images: Tensor, labels: Tensor, shard?: Shard): Promise<StepGradients> {
     const { logits, tape } = await this.#forward(images, { step, training: true, shard });
-    const loss = (): ReturnType<typeof softmaxCrossEntropy> => softmaxCrossEntropy(logits, labels, shard?.of ?? tape.pictures);
+    const { softmaxCrossEntropy } = this.#options.kernels;
+    const loss = (): ReturnType<SoftmaxCrossEntropy> => softmaxCrossEntropy(logits, labels, shard?.of ?? tape.pictures);
     const { scores, dLogits } = this.#observer.during({ layer: 'loss', phase: 'forward' }, loss);
     logits.dispose();
     const gradients = await this.#backward(dLogits, tape);
@@ -116,7 +116,7 @@ export class Tower {
   /** Scores images without training; `batch` keeps its swaps apart from those of other batches. */
   async evaluate(batch: number, images: Tensor, labels: Tensor): Promise<Scores> {
     const logits = await this.#logitsOf(batch, images);
-    const { scores, dLogits } = softmaxCrossEntropy(logits, labels, picturesOf(images));
+    const { scores, dLogits } = this.#options.kernels.softmaxCrossEntropy(logits, labels, picturesOf(images));
     dispose(logits, dLogits);
     return scores;
   }

@@ -13,7 +13,6 @@ import { hasNativeNormalisedActivation, nativeNormalisedActivation } from '../..
 import { Parameters } from '../../src/tower/parameters.ts';
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
-import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
 import { upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
 import type { Tensor } from '../../src/tower/tensorflow.ts';
 import { relativeError, valuesOf } from '../tower/tensors.ts';
@@ -143,13 +142,15 @@ test.each(layerCases('dropout'))('dropout: $name', (golden) => {
   expectClose(dropoutAtTest(x, golden), golden.yTest, roundingOfAFew);
 });
 
-test.each(layerCases('softmaxCrossEntropy'))('softmax cross-entropy: $name', (golden) => {
-  const pictures = golden.labels.length;
-  const { scores, dLogits } = softmaxCrossEntropy(upload(golden.logits), uploadInt32(golden.labels, [pictures]), pictures);
-  expect(relativeError([scores.lossSum / pictures], [golden.loss])).toBeLessThan(roundingOfAFew);
-  // exp of a difference of logits near 300 inherits their spacing, 2^-15, but only shares that are far below 1 feel it.
-  expectClose(dLogits, golden.dLogits, 2e-6);
-  expect({ top1: scores.top1, top5: scores.top5 }).toEqual({ top1: golden.top1, top5: golden.top5 });
+describe.each(bothKernels)('softmax cross-entropy, $kernel', ({ kernels: { softmaxCrossEntropy } }) => {
+  test.each(layerCases('softmaxCrossEntropy'))('$name', (golden) => {
+    const pictures = golden.labels.length;
+    const { scores, dLogits } = softmaxCrossEntropy(upload(golden.logits), uploadInt32(golden.labels, [pictures]), pictures);
+    expect(relativeError([scores.lossSum / pictures], [golden.loss])).toBeLessThan(roundingOfAFew);
+    // exp of a difference of logits near 300 inherits their spacing, 2^-15, but only shares that are far below 1 feel it.
+    expectClose(dLogits, golden.dLogits, 2e-6);
+    expect({ top1: scores.top1, top5: scores.top5 }).toEqual({ top1: golden.top1, top5: golden.top5 });
+  });
 });
 
 describe.each(bothKernels)('update rule, $kernel', ({ kernels }) => {

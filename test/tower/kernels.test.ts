@@ -19,7 +19,12 @@ import {
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm } from '../../src/tower/responseNorm.ts';
 import { hasNativeShiftPixels, nativeShiftPixels, portableShiftPixels } from '../../src/tower/pictures.ts';
-import { deviceInfo, dispose, upload } from '../../src/tower/tensorflow.ts';
+import {
+  hasNativeSoftmaxCrossEntropy,
+  nativeSoftmaxCrossEntropy,
+  portableSoftmaxCrossEntropy,
+} from '../../src/tower/softmaxCrossEntropy.ts';
+import { deviceInfo, dispose, upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
 import { hasNativeUpdate, nativeSquaredNorm, nativeUpdate, portableSquaredNorm } from '../../src/tower/updateRule.ts';
 import { Variable } from '../../src/tower/variable.ts';
 import { drawIntegers, drawNormal, inner, norm, relativeError, valuesOf } from './tensors.ts';
@@ -284,4 +289,50 @@ test("the fast response norms refuse a rule that is not the paper's", () => {
   const rule = { radius: 2, bias: 2, alpha: 1e-4, beta: 1 };
   expect(() => bandedResponseNorm(8, rule)).toThrow('0.75');
   expect(() => nativeNormalisedActivation(rule)).toThrow('0.75');
+});
+
+describe('the op for the loss', () => {
+  test.beforeEach((context) => {
+    context.skip(deviceInfo().kind !== 'cpu' || !hasNativeSoftmaxCrossEntropy(), 'the binding has no such op');
+  });
+
+  test('is chosen', () => {
+    expect(chosen.softmaxCrossEntropy).toBe(nativeSoftmaxCrossEntropy);
+  });
+
+  test("gives the loss, gradients and scores of TensorFlow's ops, be logits small or large", () => {
+    const sizes = fc.tuple(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 1000 }));
+    fc.assert(
+      fc.property(sizes, fc.constantFrom(0.01, 2, 100), ([pictures, classes], sd) => {
+        const logits = upload(drawNormal('logits', [pictures, classes], sd));
+        const labels = uploadInt32(drawIntegers('labels', pictures, classes), [pictures]);
+        const ours = nativeSoftmaxCrossEntropy(logits, labels, 2 * pictures);
+        const theirs = portableSoftmaxCrossEntropy(logits, labels, 2 * pictures);
+        const { lossSum, ...counts } = theirs.scores;
+        expect(ours.scores).toMatchObject(counts);
+        expect(Math.abs(ours.scores.lossSum - lossSum)).toBeLessThanOrEqual(rounding * Math.max(pictures, lossSum));
+        // With one class nothing is left of the difference; ours is within the rounding of a share as well.
+        const expected = valuesOf(theirs.dLogits);
+        const difference = norm(valuesOf(ours.dLogits).map((value, at) => value - expected[at]!));
+        expect(difference).toBeLessThanOrEqual((rounding * Math.sqrt(pictures)) / (2 * pictures));
+        dispose(logits, labels);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('lets what is not finite through, and counts no hit beside it', () => {
+    for (const value of [NaN, Infinity]) {
+      const logits = upload({ shape: [1, 3], values: Float32Array.of(value, 0, 1) });
+      const { scores } = nativeSoftmaxCrossEntropy(logits, uploadInt32(Int32Array.of(2), [1]), 1);
+      expect(scores).toEqual({ lossSum: NaN, top1: 0, top5: 0 });
+    }
+  });
+
+  test('refuses a label that is no class', () => {
+    for (const label of [-1, 3])
+      expect(() => nativeSoftmaxCrossEntropy(tf.ones([1, 3]), uploadInt32(Int32Array.of(label), [1]), 1)).toThrow(
+        'one of the classes',
+      );
+  });
 });

@@ -17,7 +17,6 @@ import {
 import { reluBackward, reluForward } from '../../src/tower/relu.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../../src/tower/responseNorm.ts';
 import type { ResponseNorm } from '../../src/tower/responseNorm.ts';
-import { softmaxCrossEntropy } from '../../src/tower/softmaxCrossEntropy.ts';
 import { upload, uploadInt32 } from '../../src/tower/tensorflow.ts';
 import type { Tensor } from '../../src/tower/tensorflow.ts';
 import { disjointPoolWindow, poolWindow } from '../../src/spec/network.ts';
@@ -78,6 +77,17 @@ function maxPoolLayer(kernels: Kernels, window = poolWindow): Omit<LayerUnderTes
   };
 }
 
+function lossLayer({ softmaxCrossEntropy }: Kernels): Omit<LayerUnderTest, 'layer'> {
+  const labels = uploadInt32(drawIntegers('labels', 6, 12), [6]) as tf.Tensor1D;
+  return {
+    inputs: [drawNormal('logits', [6, 12], 2)],
+    forward: ([logits]) => tf.tensor1d([softmaxCrossEntropy(logits!, labels, 6).scores.lossSum / 6]),
+    backward: ([logits], dy) => [tf.mul(softmaxCrossEntropy(logits!, labels, 6).dLogits, dy)],
+    tfjs: ([logits]) => tf.reshape(tf.losses.softmaxCrossEntropy(tf.oneHot(labels, 12), logits!), [1]),
+    h: smoothStep,
+  };
+}
+
 function responseNormLayer(norm: ResponseNorm, rule: { bias: number; alpha: number; sd: number }): Omit<LayerUnderTest, 'layer'> {
   return {
     inputs: [drawNormal('maps', [2, 3, 4, 12], rule.sd)],
@@ -112,7 +122,6 @@ function normalisedActivationLayer(
 const papersNorm = { radius: 2, bias: 2, alpha: 1e-4, beta: 0.75, sd: 60 }; // Maps so large that the paper's alpha counts.
 const steepNorm = { ...papersNorm, alpha: 0.5, sd: 1 };
 const mask = upload({ shape: [3, 10], values: Float32Array.from(drawIntegers('mask', 30, 2)) });
-const labels = drawIntegers('labels', 6, 12);
 const inverted = { rate: 0.25, form: 'inverted' } as const;
 
 /** Sums of up to 225 float32 products, in another order than tfjs's: 2^-24 times the root of their number is 9e-7. */
@@ -198,15 +207,8 @@ const layers: readonly LayerUnderTest[] = [
     tfjs: ([x]) => tf.div(tf.mul(x!, mask), 0.75),
     h: linearStep,
   },
-  {
-    layer: 'softmax cross-entropy',
-    inputs: [drawNormal('logits', [6, 12], 2)],
-    forward: ([logits]) => tf.tensor1d([softmaxCrossEntropy(logits!, uploadInt32(labels, [6]), 6).scores.lossSum / 6]),
-    backward: ([logits], dy) => [tf.mul(softmaxCrossEntropy(logits!, uploadInt32(labels, [6]), 6).dLogits, dy)],
-    tfjs: ([logits]) =>
-      tf.reshape(tf.losses.softmaxCrossEntropy(tf.oneHot(uploadInt32(labels, [6]) as tf.Tensor1D, 12), logits!), [1]),
-    h: smoothStep,
-  },
+  { layer: 'softmax cross-entropy, portable', ...lossLayer(portableKernels) },
+  { layer: 'softmax cross-entropy, chosen', ...lossLayer(chooseKernels()) },
 ];
 
 /** See `smoothStep`; a slip in a gradient is of the order of 1. */

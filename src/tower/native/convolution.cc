@@ -133,16 +133,21 @@ struct Filtering {
   static constexpr int m = outputs, r = points;
 };
 
-/** So many channels make a sum whose own rounding is about that of the transforms of F(5x5, 3x3); among fewer it would stand out. */
-constexpr int manyChannels = 32;
+/** From so many pairs of channels on, time counts for more than the rounding of larger tiles, which is up to twice that of 3x3. */
+constexpr long manyPairs = 256;
 
-/** Calls compute(Filtering) with the tiles that take the fewest products. */
+template <int r, int larger, typename Compute>
+void withTilesFor(const Shape& shape, Compute compute) {
+  const bool isWide = static_cast<long>(shape.in.channels()) * shape.out.channels >= manyPairs;
+  if (isWide && productsOf<larger, r>(shape.out) < productsOf<3, r>(shape.out)) compute(Filtering<larger, r>());
+  else compute(Filtering<3, r>());
+}
+
+/** Calls compute(Filtering) with the tiles that suit the layer. */
 template <typename Compute>
-void withFewestProducts(int r, const Shape& shape, Compute compute) {
-  const bool isLarge = shape.in.channels() >= manyChannels && productsOf<5, 3>(shape.out) < productsOf<3, 3>(shape.out);
-  if (r == 5) compute(Filtering<4, 5>());
-  else if (isLarge) compute(Filtering<5, 3>());
-  else compute(Filtering<3, 3>());
+void withTiles(int r, const Shape& shape, Compute compute) {
+  if (r == 3) withTilesFor<3, 5>(shape, compute);
+  else withTilesFor<5, 4>(shape, compute);
 }
 
 // Weights. w [size,size,C,K]; in blocks of points [r,r,stride*stride*C,K].
@@ -239,7 +244,7 @@ void computeConvolution(void* node, TF_OpKernelContext* context) {
                [&](long from, long to) { std::copy_n(floatsOf(w) + from, outChannels, changed.get() + to); });
   }
   const float* weights = changed ? changed.get() : floatsOf(w);
-  withFewestProducts(r, shape, [&](auto f) { convolve<f.m, f.r>(shape, floatsOf(x), weights, floatsOf(y)); });
+  withTiles(r, shape, [&](auto f) { convolve<f.m, f.r>(shape, floatsOf(x), weights, floatsOf(y)); });
 }
 
 void computeWeightGradient(void* node, TF_OpKernelContext* context) {
@@ -261,7 +266,7 @@ void computeWeightGradient(void* node, TF_OpKernelContext* context) {
   if (!call.isGood()) return;
   const int r = (size + shape.in.stride - 1) / shape.in.stride;
   const auto compute = [&](float* result) {
-    withFewestProducts(r, shape, [&](auto f) { weightGradient<f.m, f.r>(shape, floatsOf(x), floatsOf(dy), result); });
+    withTiles(r, shape, [&](auto f) { weightGradient<f.m, f.r>(shape, floatsOf(x), floatsOf(dy), result); });
   };
   if (shape.in.stride == 1) return compute(floatsOf(dw));
   const Floats inBlocks = newFloats(static_cast<long>(r) * r * shape.in.channels() * outChannels);
