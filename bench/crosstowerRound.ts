@@ -130,7 +130,6 @@ export function coordinatorArguments(options: CrosstowerOptions, runFolder: stri
   const { network, classes, batch, steps, warmup, threads, flags } = options;
   const own: Readonly<Record<string, string>> = {
     '--local': 'cpu',
-    '--bind': 'tcp://127.0.0.1:0',
     '--run-dir': runFolder,
     '--network': network.name,
     // Whole batches only, and few test pictures: the epochs of the data do not matter.

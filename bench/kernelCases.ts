@@ -22,6 +22,12 @@ import {
 import { Parameters } from '../src/tower/parameters.ts';
 import { preparePictures } from '../src/tower/pictures.ts';
 import { bandedResponseNorm, portableResponseNorm } from '../src/tower/responseNorm.ts';
+import {
+  hasNativeSoftmaxCrossEntropy,
+  nativeSoftmaxCrossEntropy,
+  portableSoftmaxCrossEntropy,
+} from '../src/tower/softmaxCrossEntropy.ts';
+import type { SoftmaxCrossEntropy } from '../src/tower/softmaxCrossEntropy.ts';
 import { dispose } from '../src/tower/tensorflow.ts';
 import type { Tensor } from '../src/tower/tensorflow.ts';
 
@@ -44,6 +50,7 @@ export function* kernelCases(plan: NetworkPlan, batch: number): Generator<Kernel
   yield* pictureCases(plan.spec.inputSize, plan.spec.inputPadding, batch);
   for (const conv of plan.convs) yield* convCases(conv, batch, conv === plan.convs[0]);
   for (const layer of plan.denses) yield* denseCases(layer, batch);
+  yield* lossCases(batch, plan.denses.at(-1)?.units ?? 0);
   const blocks = towerParameters(plan, 0);
   for (const name of new Set(blocks.map(({ layer }) => layer))) {
     yield* updateCases(
@@ -117,6 +124,24 @@ function* denseCases({ spec, inputFeatures, units }: DensePlan, batch: number): 
   if (spec.hidden) yield* activationCases(spec.name, 'bias, relu', rectified, activation, 1);
   else yield* biasCases(spec.name, activation);
   activation.dispose();
+}
+
+function* lossCases(pictures: number, classes: number): Generator<KernelCase> {
+  const logits = tf.randomNormal<tf.Rank>([pictures, classes]);
+  const labels = tf.zeros([pictures], 'int32');
+  const hasNative = hasNativeSoftmaxCrossEntropy();
+  const loss = (kernel: string, softmaxCrossEntropy: SoftmaxCrossEntropy, timesInStep: number): KernelCase => ({
+    layer: 'loss',
+    kernel,
+    work: { bytes: 2 * bytesPerFloat * pictures * classes },
+    timesInStep,
+    run: () => {
+      softmaxCrossEntropy(logits, labels, pictures).dLogits.dispose();
+    },
+  });
+  if (hasNative) yield loss('with gradient and scores: native', nativeSoftmaxCrossEntropy, 1);
+  yield loss('with gradient and scores: portable', portableSoftmaxCrossEntropy, hasNative ? 0 : 1);
+  dispose(logits, labels);
 }
 
 interface MapOptions {
