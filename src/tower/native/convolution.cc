@@ -18,7 +18,10 @@ namespace {
 
 constexpr int tilesInBlock = 48;
 
-/** Floats from one element of tiles to the next: a line more than they take, because lines that lie pages apart push each other out of the cache. */
+/**
+ * Floats from one element of tiles to the next: a line more than they take, because lines that lie pages apart push each other out of the cache.
+ * The last tile's vectors may reach into it (squareToTile).
+ */
 constexpr long elementFloats(long tiles, int floats) { return tiles * floats + lanes; }
 
 /** A convolution of stride 1 in blocks of points. */
@@ -74,7 +77,8 @@ void convolve(const Shape& shape, const float* x, const float* w, float* y) {
       for (int t = 0; t < count; t++) {
         const auto [picture, place] = tiling[first + t];
         const Place from{place.top - shape.zerosBefore, place.left - shape.zerosBefore};
-        mapsToTile<OfInput<m, r>>(shape.in, x + picture * shape.in.maps.floats(), from, 0, inChannels, {v.get() + t * inFloats, inElement, inFloats});
+        mapsToTile<OfInput<m, r>>(shape.in, x + picture * shape.in.maps.floats(), from, 0, inChannels,
+                                  {v.get() + t * inFloats, inElement, inFloats});
       }
       for (int e = 0; e < elements; e++) {
         multiply(count, outFloats, inChannels, {v.get() + e * inElement, inFloats, 1}, {u.get() + e * uElement, outFloats},
@@ -99,7 +103,7 @@ void weightGradient(const Shape& shape, const float* x, const float* dy, float* 
   const auto computeChannels = [&](long firstVector, long endVector) {
     const int firstChannel = static_cast<int>(firstVector) * lanes, inFloats = static_cast<int>(endVector - firstVector) * lanes;
     const int endChannel = std::min(inChannels, firstChannel + inFloats), channels = endChannel - firstChannel;
-    // The side that fills whole vectors lies in them, and the other one in rows: the twelve maps of a narrow layer would leave a quarter of each empty.
+    // The side that fills whole vectors lies in them, the other one in rows: twelve maps of a narrow layer would leave a quarter of each empty.
     const bool isTurned = static_cast<long>(outChannels) * inFloats < static_cast<long>(channels) * outFloats;
     const long inElement = elementFloats(tilesInBlock, inFloats), outElement = elementFloats(tilesInBlock, outFloats);
     const long uElement = isTurned ? elementFloats(outChannels, inFloats) : elementFloats(channels, outFloats);
