@@ -20,6 +20,7 @@ import { Commits } from './commits.ts';
 import { trainThroughLosses } from './generations.ts';
 import { logName } from './localChoice.ts';
 import type { LocalChoice } from './localChoice.ts';
+import { giveWay } from './priority.ts';
 import { Progress, percent } from './progress.ts';
 import type { ResumePoint } from './resume.ts';
 import { RunFolder } from './runFolder.ts';
@@ -110,6 +111,7 @@ async function runInFolder(options: StartOptions & Desk): Promise<ExitCode> {
       cacheFolder: cacheFolder(process.env),
       log: say,
     });
+    if (options.localWorkers.length > 0) giveWay();
     try {
       return await runWithData({ ...options, workplace, data, run });
     } finally {

@@ -114,6 +114,32 @@ describe('a run of two epochs', () => {
   });
 });
 
+test('of a local run, what the coordinator does ahead gives way to the workers', async ({ stage }) => {
+  const coordinator = stage.coordinator({ steps: endless, local: 'cpu', threads: 1, 'loader-threads': 2 });
+  await stage.reached(1);
+  const niceOf = (pid: number, thread: string | number): number =>
+    // Behind the name, which is in parentheses: the nineteenth field of all.
+    Number(
+      readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ')[16],
+    );
+  const own = niceOf(process.pid, process.pid);
+  const { pid } = stage.processes().find(({ args }) => args.some((arg) => arg.endsWith('coordinator/cli.js')))!;
+  const threads = readdirSync(`/proc/${pid}/task`).map((thread) => ({
+    isMain: thread === String(pid),
+    nice: niceOf(pid, thread),
+  }));
+  expect(threads.length).toBeGreaterThan(3);
+  for (const { isMain, nice } of threads) expect(nice).toBe(isMain ? own : 10);
+  for (const tower of [0, 1] as const) {
+    const worker = await stage.realWorker(tower);
+    for (const thread of readdirSync(`/proc/${worker.pid}/task`)) expect(niceOf(worker.pid, thread)).toBe(own);
+  }
+  coordinator.signal('SIGINT');
+  expect(await coordinator.exit()).toBe(75);
+});
+
 describe('the model', () => {
   test("is one safetensors file of the merged network, as the format's specification has it", async ({ stage }) => {
     await stage.trainedModel({ steps: 3 }, 'run');
