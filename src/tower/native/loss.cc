@@ -28,11 +28,12 @@ struct StepSize {
 INLINE float expOf(float x) {
   constexpr float least = -87, log2OfE = 1.44269504f;
   constexpr float ln2High = 0.693145752f, ln2Low = 1.42860682e-6f;  // The product of the first with n is exact.
-  constexpr float toWhole = 12582912;                               // 1.5 * 2^23: what is added to it is rounded to a whole number, in its last bits.
+  constexpr float toWhole = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number, which its last bits hold.
   const float bounded = x < least ? least : x;  // So written, it lets a NaN through.
   const float shifted = bounded * log2OfE + toWhole, n = shifted - toWhole;
   const float r = (bounded - n * ln2High) - n * ln2Low;
-  const float series = 1 + r * (1 + r * (1 / 2.0f + r * (1 / 6.0f + r * (1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f + r * (1 / 5040.0f)))))));
+  const float higher = 1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f + r * (1 / 5040.0f)));
+  const float series = 1 + r * (1 + r * (1 / 2.0f + r * (1 / 6.0f + r * higher)));
   int32_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
   bits = static_cast<int32_t>(static_cast<uint32_t>(bits + 127) << 23);
@@ -47,7 +48,7 @@ struct Scored {
 };
 
 FOR_EACH_INSTRUCTION_SET
-Scored scorePicture(const float* __restrict z, int classes, int label, float share, float* __restrict dz) {
+Scored scorePicture(const float* __restrict z, int classes, int label, float part, float* __restrict dz) {
   float most = z[0];
   int above = 0, notFinite = 0;
   const float own = z[label];
@@ -65,9 +66,9 @@ Scored scorePicture(const float* __restrict z, int classes, int label, float sha
   for (int k = whole; k < classes; k++) sums[k - whole] += dz[k];
   float sum = 0;
   for (const float lane : sums) sum += lane;
-  const float scale = share / sum;
+  const float scale = part / sum;
   for (int k = 0; k < classes; k++) dz[k] *= scale;
-  dz[label] -= share;
+  dz[label] -= part;
   const double loss = std::log(static_cast<double>(sum)) - (static_cast<double>(own) - most);
   return {loss, notFinite == 0 && above < 1, notFinite == 0 && above < 5};
 }
@@ -90,7 +91,9 @@ void compute(void* step, TF_OpKernelContext* context) {
   const float part = 1 / static_cast<float>(static_cast<StepSize*>(step)->pictures);
   std::vector<Scored> scored(pictures);
   share(pictures, threadsFor(pictures * classes), [&](long first, long end) {
-    for (long n = first; n < end; n++) scored[n] = scorePicture(floatsOf(logits) + n * classes, classes, label[n], part, floatsOf(gradients) + n * classes);
+    for (long n = first; n < end; n++) {
+      scored[n] = scorePicture(floatsOf(logits) + n * classes, classes, label[n], part, floatsOf(gradients) + n * classes);
+    }
   });
   double loss = 0;
   int top1 = 0, top5 = 0;

@@ -25,6 +25,7 @@ struct RowMatrix {
 /** A block of c whose sums all stay in registers: 24 of the 32 at most. */
 constexpr int mostRows = 8, mostVectors = 3;
 
+/** A sum so long is kept in registers before it is added to what is in c. */
 constexpr long stepsInSum = 48;
 
 template <int rows, int vectors>

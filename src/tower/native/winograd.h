@@ -17,7 +17,7 @@ struct Maps {
   long floats() const { return static_cast<long>(height) * width * channels; }
 };
 
-/** Maps as a convolution of a stride sees them: a point is a block of stride x stride of theirs, row by row, and so has stride * stride * C channels. */
+/** Maps as a convolution of a stride sees them: a point is a block of stride x stride of theirs, row by row, with stride * stride * C channels. */
 struct Blocks {
   Maps maps;
   int stride;
