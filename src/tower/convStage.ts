@@ -7,7 +7,7 @@ import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { convSteps } from './convSteps.ts';
 import type { ConvStep } from './convSteps.ts';
 import { gatherForward, reduceScatterBackward } from './crossing.ts';
-import type { CrossingWeights, Link } from './crossing.ts';
+import type { CrossingWeights, Link, Underway } from './crossing.ts';
 import type { Kernels } from './kernels.ts';
 import type { LinearMap } from './linearMap.ts';
 import type { Parameters } from './parameters.ts';
@@ -24,6 +24,11 @@ export interface ConvSaved {
   readonly xPeer: Tensor | undefined;
   /** By step. */
   readonly steps: readonly (readonly Tensor[])[];
+}
+
+export interface ConvForward {
+  readonly y: Tensor;
+  readonly saved: ConvSaved;
 }
 
 export interface ConvStageOptions {
@@ -49,23 +54,28 @@ export class ConvStage {
     this.#parameters = parameters;
   }
 
-  /** Takes x [N,H,W,C]; gives y [N,H',W',C'] and what `backward` or `release` will free. */
-  async forward(x: Tensor, link: Link): Promise<{ y: Tensor; saved: ConvSaved }> {
-    const { z, xPeer } = await this.#convolve(x, link);
-    const bias = this.#weight('bias');
-    const steps: (readonly Tensor[])[] = [];
-    let y = z;
-    for (const step of this.#steps) {
-      const result = await step.forward(y, bias, link);
-      y.dispose();
-      y = result.y;
-      steps.push(result.saved);
-    }
-    return { y, saved: { x, xPeer, steps } };
+  /** Takes x [N,H,W,C]; gives y [N,H',W',C'] and what `backward` or `release` will free. In a crossing x is on its way when it returns. */
+  forward(x: Tensor, link: Link): Underway<ConvForward> {
+    const convolving = this.#convolve(x, link);
+    return {
+      finish: async () => {
+        const { z, xPeer } = await convolving.finish();
+        const bias = this.#weight('bias');
+        const steps: (readonly Tensor[])[] = [];
+        let y = z;
+        for (const step of this.#steps) {
+          const result = await step.forward(y, bias, link);
+          y.dispose();
+          y = result.y;
+          steps.push(result.saved);
+        }
+        return { y, saved: { x, xPeer, steps } };
+      },
+    };
   }
 
-  /** Takes dy; hands the parameters' gradients to `take`, unless it is frozen; gives dx, where it is wanted. */
-  async backward(dy: Tensor, saved: ConvSaved, link: Link, take: TakeGradient): Promise<Tensor | undefined> {
+  /** Takes dy; hands the parameters' gradients to `take`, unless it is frozen; then gives dx, where it is wanted: in a crossing it is under way. */
+  async backward(dy: Tensor, saved: ConvSaved, link: Link, take: TakeGradient): Promise<Underway<Tensor> | undefined> {
     const takeBias = (db: Tensor): void => {
       if (this.wanted.parameters) take(`${this.plan.spec.name}.bias`, db);
       else db.dispose();
@@ -77,7 +87,7 @@ export class ConvStage {
       dispose(d, ...tensors);
       d = dx;
     }
-    const dx = await this.#convolveBackward(d, saved, link, take);
+    const dx = this.#convolveBackward(d, saved, link, take);
     dispose(d, saved.x, saved.xPeer);
     return dx;
   }
@@ -91,26 +101,32 @@ export class ConvStage {
     for (const step of this.#steps) step.close();
   }
 
-  async #convolve(x: Tensor, link: Link): Promise<{ z: Tensor; xPeer: Tensor | undefined }> {
+  #convolve(x: Tensor, link: Link): Underway<{ z: Tensor; xPeer: Tensor | undefined }> {
     const { crosses, name } = this.plan.spec;
     if (crosses) return gatherForward(this.#map, this.#crossingWeights(), x, link(name));
-    return { z: this.#map.apply(x, this.#weight('weight')), xPeer: undefined };
+    return done({ z: this.#map.apply(x, this.#weight('weight')), xPeer: undefined });
   }
 
-  async #convolveBackward(dz: Tensor, { x, xPeer }: ConvSaved, link: Link, take: TakeGradient): Promise<Tensor | undefined> {
+  #convolveBackward(dz: Tensor, { x, xPeer }: ConvSaved, link: Link, take: TakeGradient): Underway<Tensor> | undefined {
     const { name } = this.plan.spec;
     if (xPeer !== undefined) {
-      const weights = this.#crossingWeights();
-      const gradients = await reduceScatterBackward(this.#map, weights, { x, xPeer }, dz, link(name), this.wanted);
-      if (gradients.weights !== undefined) {
-        take(`${name}.weight.own`, gradients.weights.dOwn);
-        take(`${name}.weight.peer`, gradients.weights.dPeer);
+      const { weights, input } = reduceScatterBackward(
+        this.#map,
+        this.#crossingWeights(),
+        { x, xPeer },
+        dz,
+        link(name),
+        this.wanted,
+      );
+      if (weights !== undefined) {
+        take(`${name}.weight.own`, weights.dOwn);
+        take(`${name}.weight.peer`, weights.dPeer);
       }
-      return gradients.dx;
+      return input;
     }
     const weight = this.#weight('weight');
     if (this.wanted.parameters) take(`${name}.weight`, this.#map.weightGradient(x, dz, weight.shape));
-    return this.wanted.input ? this.#map.inputGradient(dz, weight, x.shape) : undefined;
+    return this.wanted.input ? done(this.#map.inputGradient(dz, weight, x.shape)) : undefined;
   }
 
   #weight(part: string): Tensor {
@@ -120,4 +136,9 @@ export class ConvStage {
   #crossingWeights(): CrossingWeights {
     return { own: this.#weight('weight.own'), peer: this.#weight('weight.peer') };
   }
+}
+
+/** What needs nothing of the peer. */
+function done<T>(result: T): Underway<T> {
+  return { finish: () => Promise.resolve(result) };
 }

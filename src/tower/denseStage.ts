@@ -63,7 +63,7 @@ export class DenseStage {
     const gathered = gatherForward(dense, this.#weights(), x, send);
     // Drawn while the features travel.
     const mask = this.#mask(picturesOf(x), pass);
-    const { z, xPeer } = await gathered;
+    const { z, xPeer } = await gathered.finish();
     const { y: activation } = this.#activation.forward(z, this.#parameters.get(`${this.plan.spec.name}.bias`));
     z.dispose();
     return { y: this.#drop(activation, mask, pass), saved: { x, xPeer, activation, mask } };
@@ -78,13 +78,13 @@ export class DenseStage {
     if (this.wanted.parameters) take(`${name}.bias`, db);
     else db.dispose();
     dispose(dy, dActivation, mask, activation);
-    const { dx, weights } = await reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send, this.wanted);
+    const { weights, input } = reduceScatterBackward(dense, this.#weights(), { x, xPeer }, dz, send, this.wanted);
+    dispose(dz, x, xPeer);
     if (weights !== undefined) {
       take(`${name}.weight.own`, weights.dOwn);
       take(`${name}.weight.peer`, weights.dPeer);
     }
-    dispose(dz, x, xPeer);
-    return dx;
+    return input?.finish();
   }
 
   /** Frees what a forward pass saved, where no backward pass follows. */

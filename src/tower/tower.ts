@@ -1,6 +1,7 @@
 // One tower: half of every layer's kernels, fed the same pictures as the other half (paper, section 3.5 and figure 2).
 // Its passes are its own code, not tfjs's tape: the tape is synchronous and cannot wait for the peer at a crossing.
-// Pictures go through the convolutions in parts of `microBatch`, so that feature maps stay in cache; the dense layers see the whole batch.
+// Pictures go through the convolutions in parts of `microBatch`, so that feature maps stay in cache; the dense layers see the whole batch. While what
+// one part of them sends at the crossing travels, the next part comes to it.
 
 import type { Exchange, SwapTag } from '../spec/exchange.ts';
 import { failpoint } from '../spec/failpoint.ts';
@@ -11,8 +12,8 @@ import type { Shard } from '../spec/shards.ts';
 import { gradientsWanted } from '../spec/trainedLayers.ts';
 import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { ConvStage } from './convStage.ts';
-import type { ConvSaved } from './convStage.ts';
-import type { Send } from './crossing.ts';
+import type { ConvForward, ConvSaved, TakeGradient } from './convStage.ts';
+import type { Link, Send, Underway } from './crossing.ts';
 import { DenseStage } from './denseStage.ts';
 import type { DenseSaved, Pass } from './denseStage.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
@@ -73,6 +74,8 @@ export class Tower {
   sumWaitMs = 0;
   readonly #options: TowerOptions;
   readonly #convs: readonly ConvStage[];
+  /** Where in them a part waits for the peer: at the crossing, or the last one where there is none. */
+  readonly #waitsAt: number;
   readonly #denses: readonly DenseStage[];
   readonly #logits: LogitsStage;
   readonly #observer: PassObserver;
@@ -89,6 +92,8 @@ export class Tower {
     this.#convs = plan.convs.map(
       (conv) => new ConvStage(conv, { network, tower: index, kernels, parameters, wanted: wantedOf(conv) }),
     );
+    const crossing = plan.convs.findIndex(({ spec }) => spec.crosses);
+    this.#waitsAt = crossing < 0 ? plan.convs.length - 1 : crossing;
     const last = plan.denses.at(-1);
     if (last === undefined) throw new Error(`${network.name} has no dense layer`);
     const { activation } = network;
@@ -154,21 +159,22 @@ export class Tower {
     const tag = { step: pass.step, phase: pass.training ? 'forward' : 'evaluate' } as const;
     const convs: ConvSaved[][] = [];
     const parts: Tensor[] = [];
-    for (const [microBatch, range] of this.#microBatches(pictures).entries()) {
-      const saves: ConvSaved[] = [];
-      let x = slicePictures(images, range);
-      for (const conv of this.#convs) {
-        const maps = x;
-        const { y, saved } = await this.#in(conv, 'forward', () =>
-          conv.forward(maps, (site) => this.#send({ ...tag, site, microBatch })),
-        );
-        saves.push(saved);
-        x = y;
-        failpoint(`forward.${conv.plan.spec.name}`, pass.step);
-      }
-      convs.push(saves);
-      parts.push(x);
-    }
+    await overlapping(
+      this.#microBatches(pictures),
+      async (range, microBatch) => {
+        const saves: ConvSaved[] = [];
+        const link: Link = (site) => this.#send({ ...tag, site, microBatch });
+        const x = await this.#convsForward(0, this.#waitsAt, slicePictures(images, range), { saves, link, step: pass.step });
+        const conv = this.#conv(this.#waitsAt);
+        return { saves, link, underway: this.#in(conv, 'forward', () => conv.forward(x, link)) };
+      },
+      async ({ saves, link, underway }) => {
+        const part = { saves, link, step: pass.step };
+        const x = await this.#finishForward(this.#waitsAt, underway, part);
+        parts.push(await this.#convsForward(this.#waitsAt + 1, this.#convs.length, x, part));
+        convs.push(saves);
+      },
+    );
     let features = flatten(parts);
     const denses: DenseSaved[] = [];
     for (const dense of this.#denses) {
@@ -210,25 +216,77 @@ export class Tower {
     const features = d;
     const parts = this.#microBatches(tape.pictures);
     const unfinished: Gradients = new Map();
-    for (const [microBatch, range] of parts.entries()) {
-      const saves = savedAt(tape.convs, microBatch);
-      let dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
-      for (const [i, conv] of [...this.#convs.entries()].reverse()) {
-        const saved = savedAt(saves, i);
-        failpoint(`backward.${conv.plan.spec.name}`, tape.step);
-        const d = dy;
-        if (d === undefined) conv.release(saved);
-        else {
-          dy = await this.#in(conv, 'backward', () =>
-            conv.backward(d, saved, (site) => this.#send({ ...tag, site, microBatch }), take),
-          );
-        }
+    await overlapping(
+      parts,
+      async (range, microBatch) => {
         // A convolution's gradients are whole after its last part only.
-        await buckets?.takeLayer(conv.plan.spec.name, microBatch === parts.length - 1 ? gradients : unfinished);
-      }
-    }
+        const whole = microBatch === parts.length - 1 ? gradients : unfinished;
+        const part: BackwardPart = {
+          step: tape.step,
+          saves: savedAt(tape.convs, microBatch),
+          link: (site) => this.#send({ ...tag, site, microBatch }),
+          take,
+          layerIsTaken: (layer) => buckets?.takeLayer(layer, whole),
+        };
+        const dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
+        const d = await this.#convsBackward(this.#convs.length - 1, this.#waitsAt, dy, part);
+        return { part, underway: await this.#beginBackward(this.#waitsAt, d, part) };
+      },
+      async ({ part, underway }) => {
+        const d = await this.#finishBackward(this.#waitsAt, underway);
+        const dx = await this.#convsBackward(this.#waitsAt - 1, -1, d, part);
+        dx?.dispose();
+      },
+    );
     features?.dispose();
     return buckets === undefined ? gradients : await this.#summed(buckets);
+  }
+
+  /** Convolutions `from` to `to`, without it; takes x, gives the maps of the last one. */
+  async #convsForward(from: number, to: number, x: Tensor, part: ForwardPart): Promise<Tensor> {
+    let maps = x;
+    for (let i = from; i < to; i++) {
+      const [conv, given] = [this.#conv(i), maps];
+      const underway = this.#in(conv, 'forward', () => conv.forward(given, part.link));
+      maps = await this.#finishForward(i, underway, part);
+    }
+    return maps;
+  }
+
+  async #finishForward(i: number, underway: Underway<ConvForward>, { saves, step }: ForwardPart): Promise<Tensor> {
+    const conv = this.#conv(i);
+    const { y, saved } = await this.#in(conv, 'forward', () => underway.finish());
+    saves.push(saved);
+    failpoint(`forward.${conv.plan.spec.name}`, step);
+    return y;
+  }
+
+  /** Convolutions `from` down to `to`, without it; takes dy, gives dx of the last one, where it is wanted. */
+  async #convsBackward(from: number, to: number, dy: Tensor | undefined, part: BackwardPart): Promise<Tensor | undefined> {
+    let d = dy;
+    for (let i = from; i > to; i--) d = await this.#finishBackward(i, await this.#beginBackward(i, d, part));
+    return d;
+  }
+
+  async #beginBackward(i: number, dy: Tensor | undefined, part: BackwardPart): Promise<Underway<Tensor> | undefined> {
+    const { step, saves, link, take, layerIsTaken } = part;
+    const conv = this.#conv(i);
+    const saved = savedAt(saves, i);
+    failpoint(`backward.${conv.plan.spec.name}`, step);
+    if (dy === undefined) conv.release(saved);
+    const underway = dy === undefined ? undefined : await this.#in(conv, 'backward', () => conv.backward(dy, saved, link, take));
+    await layerIsTaken(conv.plan.spec.name);
+    return underway;
+  }
+
+  async #finishBackward(i: number, underway: Underway<Tensor> | undefined): Promise<Tensor | undefined> {
+    return underway === undefined ? undefined : this.#in(this.#conv(i), 'backward', () => underway.finish());
+  }
+
+  #conv(i: number): ConvStage {
+    const conv = this.#convs[i];
+    if (conv === undefined) throw new Error(`there is no convolution ${String(i)}`);
+    return conv;
   }
 
   async #summed(buckets: GradientBuckets): Promise<Gradients> {
@@ -274,6 +332,38 @@ export class Tower {
       count: Math.min(size, pictures - i * size),
     }));
   }
+}
+
+/** A part of the batch on its way through the convolutions. */
+interface ForwardPart {
+  readonly step: number;
+  readonly saves: ConvSaved[];
+  readonly link: Link;
+}
+
+/** And on its way back. */
+interface BackwardPart {
+  readonly step: number;
+  readonly saves: readonly ConvSaved[];
+  readonly link: Link;
+  readonly take: TakeGradient;
+  /** The layer's gradients have been taken, for this part. */
+  readonly layerIsTaken: (layer: string) => Promise<void> | undefined;
+}
+
+/** Does `begin` and `end` for every part, in their order, but `begin` of the next part before `end` of the one before: what `begin` sends travels meanwhile. */
+async function overlapping<Part, Begun>(
+  parts: readonly Part[],
+  begin: (part: Part, index: number) => Promise<Begun>,
+  end: (begun: Begun) => Promise<void>,
+): Promise<void> {
+  let endOfLast = (): Promise<void> => Promise.resolve();
+  for (const [index, part] of parts.entries()) {
+    const begun = await begin(part, index);
+    await endOfLast();
+    endOfLast = () => end(begun);
+  }
+  await endOfLast();
 }
 
 interface PictureRange {

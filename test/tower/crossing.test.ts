@@ -53,14 +53,16 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
   const weights = towers.map((tower): CrossingWeights => ({ own: own[tower], peer: peer[tower] }));
 
   const sends = sendPair('forward');
-  const forward = await Promise.all(towers.map((tower) => gatherForward(map, weights[tower]!, x[tower], sends[tower])));
+  const forward = await Promise.all(towers.map((tower) => gatherForward(map, weights[tower]!, x[tower], sends[tower]).finish()));
   // Near the outputs themselves, so that no term of the inner products is small by chance.
   const z = draw('z', forward[0]!.z.shape).map((drawn, tower) => tf.add(drawn, forward[tower]!.z));
   const sendsBack = sendPair('backward').map(spoil);
   const backward = await Promise.all(
-    towers.map((tower) =>
-      reduceScatterBackward(map, weights[tower]!, { x: x[tower], xPeer: forward[tower]!.xPeer }, z[tower]!, sendsBack[tower]!),
-    ),
+    towers.map(async (tower) => {
+      const features = { x: x[tower], xPeer: forward[tower]!.xPeer };
+      const { weights: blocks, input } = reduceScatterBackward(map, weights[tower]!, features, z[tower]!, sendsBack[tower]!);
+      return { blocks, dx: await input?.finish() };
+    }),
   );
 
   const both = (tensors: readonly Tensor[]): Float32Array => Float32Array.from(tensors.flatMap((t) => [...download(t).values]));
@@ -69,7 +71,7 @@ async function adjointGap({ map, x: xShape, w: wShape }: CrossingCase, spoil = (
   const scale = norm(y) * norm(both(z));
   dispose(...x, ...own, ...peer, ...z);
   for (const { z: output, xPeer } of forward) dispose(output, xPeer);
-  for (const { dx, weights: blocks } of backward) dispose(dx, blocks?.dOwn, blocks?.dPeer);
+  for (const { dx, blocks } of backward) dispose(dx, blocks?.dOwn, blocks?.dPeer);
   return Math.abs(gap) / scale;
 }
 
@@ -132,7 +134,7 @@ describe.each([
       towers.map(async (tower) => {
         const own = upload(drawNormal(`own ${tower}`, wShape));
         const peer = upload(drawNormal(`peer ${tower}`, wShape));
-        const { z, xPeer } = await gatherForward(map, { own, peer }, tower === 0 ? x0 : x1, sends[tower]);
+        const { z, xPeer } = await gatherForward(map, { own, peer }, tower === 0 ? x0 : x1, sends[tower]).finish();
         const whole = tower === 0 ? [own, peer] : [peer, own]; // Tower 0's rows come first.
         const expected = map.apply(tf.concat([x0, x1], -1), tf.concat(whole, -2));
         return { z: valuesOf(z), expected: valuesOf(expected), xPeer: valuesOf(xPeer), peerOf: otherTower(tower) };

@@ -32,8 +32,9 @@ export interface PairOptions {
   readonly trainOnly?: readonly string[] | undefined;
   /** By tower, where this pair is one of several replicas. */
   readonly gradientSums?: readonly [GradientSum, GradientSum];
-  /** Told of every swap of either tower. */
-  readonly onSwap?: (tag: SwapTag) => void;
+  /** Told of every swap of either tower, and when it begins to wait for what the other one sends. */
+  readonly onSwap?: (tag: SwapTag, tower: TowerIndex) => void;
+  readonly onWait?: (tag: SwapTag, tower: TowerIndex) => void;
 }
 
 type Both<T> = readonly [T, T];
@@ -42,11 +43,11 @@ export class TowerPair {
   readonly plan: NetworkPlan;
   readonly parameters: Both<Parameters>;
   readonly towers: Both<Tower>;
-  readonly #onSwap: PairOptions['onSwap'];
+  readonly #on: Pick<PairOptions, 'onSwap' | 'onWait'>;
   readonly #partialLogits: [Float32Array, Float32Array] = [new Float32Array(), new Float32Array()];
 
-  constructor({ plan, masks, onSwap, gradientSums, ...shared }: PairOptions) {
-    this.#onSwap = onSwap;
+  constructor({ plan, masks, onSwap, onWait, gradientSums, ...shared }: PairOptions) {
+    this.#on = { ...(onSwap && { onSwap }), ...(onWait && { onWait }) };
     this.plan = plan;
     this.parameters = [
       new Parameters(towerParameters(plan, 0), shared.kernels.update),
@@ -124,9 +125,16 @@ export class TowerPair {
   #listenToLogits(exchange: Exchange, tower: TowerIndex): Exchange {
     return {
       swap: (tag, mine: TensorData) => {
-        this.#onSwap?.(tag);
+        const { onSwap, onWait } = this.#on;
+        onSwap?.(tag, tower);
         if (tag.site === 'fc8') this.#partialLogits[tower] = mine.values.slice();
-        return exchange.swap(tag, mine);
+        const { received } = exchange.swap(tag, mine);
+        return {
+          get received() {
+            onWait?.(tag, tower);
+            return received;
+          },
+        };
       },
       get bytesSent() {
         return exchange.bytesSent;
