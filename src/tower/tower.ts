@@ -1,10 +1,8 @@
 // One tower: half of every layer's kernels, fed the same pictures as the other half (paper, section 3.5 and figure 2).
 // Its passes are its own code, not tfjs's tape: the tape is synchronous and cannot wait for the peer at a crossing.
-// Pictures go through the convolutions in parts of `microBatch`, so that feature maps stay in cache; the dense layers see the whole batch. While what
-// one part of them sends at the crossing travels, the next part comes to it.
+// Pictures go through the convolutions in parts (convStack.ts); the dense layers see the whole batch.
 
 import type { Exchange, SwapTag } from '../spec/exchange.ts';
-import { failpoint } from '../spec/failpoint.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import type { GradientSum } from '../spec/gradientSum.ts';
@@ -12,8 +10,9 @@ import type { Shard } from '../spec/shards.ts';
 import { gradientsWanted } from '../spec/trainedLayers.ts';
 import type { GradientsWanted } from '../spec/trainedLayers.ts';
 import { ConvStage } from './convStage.ts';
-import type { ConvForward, ConvSaved, TakeGradient } from './convStage.ts';
-import type { Link, Send, Underway } from './crossing.ts';
+import { ConvStack } from './convStack.ts';
+import type { ConvTape } from './convStack.ts';
+import type { Send } from './crossing.ts';
 import { DenseStage } from './denseStage.ts';
 import type { DenseSaved, Pass } from './denseStage.ts';
 import type { DropoutRule, MaskSource } from './dropout.ts';
@@ -25,9 +24,8 @@ import type { PassObserver, Place } from './observer.ts';
 import type { Gradients, Parameters } from './parameters.ts';
 import type { Scores, SoftmaxCrossEntropy } from './softmaxCrossEntropy.ts';
 import type { UpdateRates } from './updateRule.ts';
-import { add, dispose, download, float32, picturesOf, reshape, runOp, upload } from './tensorflow.ts';
+import { add, dispose, download, float32, picturesOf, runOp, upload } from './tensorflow.ts';
 import type { Tensor } from './tensorflow.ts';
-import tf from '@tensorflow/tfjs-node-gpu';
 
 export interface TowerOptions {
   readonly plan: NetworkPlan;
@@ -52,8 +50,8 @@ export interface TowerOptions {
 interface Tape {
   readonly step: number;
   readonly pictures: number;
-  readonly convs: readonly (readonly ConvSaved[])[];
-  readonly denses: readonly DenseSaved[];
+  readonly convs: ConvTape;
+  readonly denses: readonly { readonly dense: DenseStage; readonly saved: DenseSaved }[];
   /** Input of the last layer. */
   readonly features: Tensor;
 }
@@ -73,9 +71,7 @@ export class Tower {
   /** Milliseconds spent waiting for the replicas once the backward pass was done, ever. */
   sumWaitMs = 0;
   readonly #options: TowerOptions;
-  readonly #convs: readonly ConvStage[];
-  /** Where in them a part waits for the peer: at the crossing, or the last one where there is none. */
-  readonly #waitsAt: number;
+  readonly #convs: ConvStack;
   readonly #denses: readonly DenseStage[];
   readonly #logits: LogitsStage;
   readonly #observer: PassObserver;
@@ -89,11 +85,10 @@ export class Tower {
     const gradients = gradientsWanted(network, options.trainOnly);
     const wantedOf = ({ spec: { name } }: { spec: { name: string } }): GradientsWanted =>
       gradients.get(name) ?? { parameters: true, input: true };
-    this.#convs = plan.convs.map(
+    const stages = plan.convs.map(
       (conv) => new ConvStage(conv, { network, tower: index, kernels, parameters, wanted: wantedOf(conv) }),
     );
-    const crossing = plan.convs.findIndex(({ spec }) => spec.crosses);
-    this.#waitsAt = crossing < 0 ? plan.convs.length - 1 : crossing;
+    this.#convs = new ConvStack(stages, { microBatch: options.microBatch, observer: this.#observer });
     const last = plan.denses.at(-1);
     if (last === undefined) throw new Error(`${network.name} has no dense layer`);
     const { activation } = network;
@@ -143,13 +138,13 @@ export class Tower {
   }
 
   close(): void {
-    for (const conv of this.#convs) conv.close();
+    this.#convs.close();
   }
 
   async #logitsOf(batch: number, images: Tensor): Promise<Tensor> {
     const { logits, tape } = await this.#forward(images, { step: batch, training: false });
-    for (const part of tape.convs) part.forEach((saved, i) => this.#convs[i]?.release(saved));
-    tape.denses.forEach((saved, i) => this.#denses[i]?.release(saved));
+    this.#convs.release(tape.convs);
+    for (const { dense, saved } of tape.denses) dense.release(saved);
     tape.features.dispose();
     return logits;
   }
@@ -157,32 +152,18 @@ export class Tower {
   async #forward(images: Tensor, pass: Pass): Promise<{ logits: Tensor; tape: Tape }> {
     const pictures = picturesOf(images);
     const tag = { step: pass.step, phase: pass.training ? 'forward' : 'evaluate' } as const;
-    const convs: ConvSaved[][] = [];
-    const parts: Tensor[] = [];
-    await overlapping(
-      this.#microBatches(pictures),
-      async (range, microBatch) => {
-        const saves: ConvSaved[] = [];
-        const link: Link = (site) => this.#send({ ...tag, site, microBatch });
-        const x = await this.#convsForward(0, this.#waitsAt, slicePictures(images, range), { saves, link, step: pass.step });
-        const conv = this.#conv(this.#waitsAt);
-        return { saves, link, underway: this.#in(conv, 'forward', () => conv.forward(x, link)) };
-      },
-      async ({ saves, link, underway }) => {
-        const part = { saves, link, step: pass.step };
-        const x = await this.#finishForward(this.#waitsAt, underway, part);
-        parts.push(await this.#convsForward(this.#waitsAt + 1, this.#convs.length, x, part));
-        convs.push(saves);
-      },
-    );
-    let features = flatten(parts);
-    const denses: DenseSaved[] = [];
+    const { features: maps, saved: convs } = await this.#convs.forward(images, {
+      step: pass.step,
+      linkOf: (microBatch) => (site) => this.#send({ ...tag, site, microBatch }),
+    });
+    let features = maps;
+    const denses: Tape['denses'][number][] = [];
     for (const dense of this.#denses) {
       const x = features;
       const { y, saved } = await this.#in(dense, 'forward', () =>
         dense.forward(x, this.#send({ ...tag, site: dense.plan.spec.name, microBatch: 0 }), pass),
       );
-      denses.push(saved);
+      denses.push({ dense, saved });
       features = y;
     }
     const logits = await this.#in(this.#logits, 'forward', () =>
@@ -202,8 +183,7 @@ export class Tower {
     let d = this.#in(this.#logits, 'backward', () => this.#logits.backward(dLogits, tape.features, take));
     dispose(dLogits, tape.features);
     await buckets?.takeLayer(this.#logits.plan.spec.name, gradients);
-    for (const [i, dense] of [...this.#denses.entries()].reverse()) {
-      const saved = savedAt(tape.denses, i);
+    for (const { dense, saved } of [...tape.denses].reverse()) {
       const dy = d;
       if (dy === undefined) dense.release(saved);
       else {
@@ -213,80 +193,14 @@ export class Tower {
       }
       await buckets?.takeLayer(dense.plan.spec.name, gradients);
     }
-    const features = d;
-    const parts = this.#microBatches(tape.pictures);
     const unfinished: Gradients = new Map();
-    await overlapping(
-      parts,
-      async (range, microBatch) => {
-        // A convolution's gradients are whole after its last part only.
-        const whole = microBatch === parts.length - 1 ? gradients : unfinished;
-        const part: BackwardPart = {
-          step: tape.step,
-          saves: savedAt(tape.convs, microBatch),
-          link: (site) => this.#send({ ...tag, site, microBatch }),
-          take,
-          layerIsTaken: (layer) => buckets?.takeLayer(layer, whole),
-        };
-        const dy = features === undefined ? undefined : unflatten(features, range, this.#convs.at(-1));
-        const d = await this.#convsBackward(this.#convs.length - 1, this.#waitsAt, dy, part);
-        return { part, underway: await this.#beginBackward(this.#waitsAt, d, part) };
-      },
-      async ({ part, underway }) => {
-        const d = await this.#finishBackward(this.#waitsAt, underway);
-        const dx = await this.#convsBackward(this.#waitsAt - 1, -1, d, part);
-        dx?.dispose();
-      },
-    );
-    features?.dispose();
+    await this.#convs.backward(d, tape.convs, {
+      step: tape.step,
+      linkOf: (microBatch) => (site) => this.#send({ ...tag, site, microBatch }),
+      take,
+      taken: (layer, isWhole) => buckets?.takeLayer(layer, isWhole ? gradients : unfinished),
+    });
     return buckets === undefined ? gradients : await this.#summed(buckets);
-  }
-
-  /** Convolutions `from` to `to`, without it; takes x, gives the maps of the last one. */
-  async #convsForward(from: number, to: number, x: Tensor, part: ForwardPart): Promise<Tensor> {
-    let maps = x;
-    for (let i = from; i < to; i++) {
-      const [conv, given] = [this.#conv(i), maps];
-      const underway = this.#in(conv, 'forward', () => conv.forward(given, part.link));
-      maps = await this.#finishForward(i, underway, part);
-    }
-    return maps;
-  }
-
-  async #finishForward(i: number, underway: Underway<ConvForward>, { saves, step }: ForwardPart): Promise<Tensor> {
-    const conv = this.#conv(i);
-    const { y, saved } = await this.#in(conv, 'forward', () => underway.finish());
-    saves.push(saved);
-    failpoint(`forward.${conv.plan.spec.name}`, step);
-    return y;
-  }
-
-  /** Convolutions `from` down to `to`, without it; takes dy, gives dx of the last one, where it is wanted. */
-  async #convsBackward(from: number, to: number, dy: Tensor | undefined, part: BackwardPart): Promise<Tensor | undefined> {
-    let d = dy;
-    for (let i = from; i > to; i--) d = await this.#finishBackward(i, await this.#beginBackward(i, d, part));
-    return d;
-  }
-
-  async #beginBackward(i: number, dy: Tensor | undefined, part: BackwardPart): Promise<Underway<Tensor> | undefined> {
-    const { step, saves, link, take, layerIsTaken } = part;
-    const conv = this.#conv(i);
-    const saved = savedAt(saves, i);
-    failpoint(`backward.${conv.plan.spec.name}`, step);
-    if (dy === undefined) conv.release(saved);
-    const underway = dy === undefined ? undefined : await this.#in(conv, 'backward', () => conv.backward(dy, saved, link, take));
-    await layerIsTaken(conv.plan.spec.name);
-    return underway;
-  }
-
-  async #finishBackward(i: number, underway: Underway<Tensor> | undefined): Promise<Tensor | undefined> {
-    return underway === undefined ? undefined : this.#in(this.#conv(i), 'backward', () => underway.finish());
-  }
-
-  #conv(i: number): ConvStage {
-    const conv = this.#convs[i];
-    if (conv === undefined) throw new Error(`there is no convolution ${String(i)}`);
-    return conv;
   }
 
   async #summed(buckets: GradientBuckets): Promise<Gradients> {
@@ -324,74 +238,6 @@ export class Tower {
     });
     return counted.length === 0 ? 0 : this.#options.kernels.squaredNorm(counted);
   }
-
-  #microBatches(pictures: number): PictureRange[] {
-    const size = this.#options.microBatch;
-    return Array.from({ length: Math.ceil(pictures / size) }, (_, i) => ({
-      start: i * size,
-      count: Math.min(size, pictures - i * size),
-    }));
-  }
-}
-
-/** A part of the batch on its way through the convolutions. */
-interface ForwardPart {
-  readonly step: number;
-  readonly saves: ConvSaved[];
-  readonly link: Link;
-}
-
-/** And on its way back. */
-interface BackwardPart {
-  readonly step: number;
-  readonly saves: readonly ConvSaved[];
-  readonly link: Link;
-  readonly take: TakeGradient;
-  /** The layer's gradients have been taken, for this part. */
-  readonly layerIsTaken: (layer: string) => Promise<void> | undefined;
-}
-
-/** Does `begin` and `end` for every part, in their order, but `begin` of the next part before `end` of the one before: what `begin` sends travels meanwhile. */
-async function overlapping<Part, Begun>(
-  parts: readonly Part[],
-  begin: (part: Part, index: number) => Promise<Begun>,
-  end: (begun: Begun) => Promise<void>,
-): Promise<void> {
-  let endOfLast = (): Promise<void> => Promise.resolve();
-  for (const [index, part] of parts.entries()) {
-    const begun = await begin(part, index);
-    await endOfLast();
-    endOfLast = () => end(begun);
-  }
-  await endOfLast();
-}
-
-interface PictureRange {
-  readonly start: number;
-  readonly count: number;
-}
-
-function slicePictures(x: Tensor, { start, count }: PictureRange): Tensor {
-  if (count === x.shape[0]) return x.clone();
-  return tf.slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
-}
-
-/** Maps of all parts [n,H,W,C] as the features of all pictures [N,H*W*C]; frees the parts. */
-function flatten(parts: readonly Tensor[]): Tensor {
-  const rows = parts.map((part) => reshape(part, [picturesOf(part), -1]));
-  const [only] = rows;
-  const features = rows.length === 1 && only !== undefined ? only.clone() : tf.concat(rows, 0);
-  dispose(...parts, ...rows);
-  return features;
-}
-
-function unflatten(features: Tensor, range: PictureRange, stage: ConvStage | undefined): Tensor {
-  if (stage === undefined) throw new Error('the network has no convolution');
-  const { height, width, channels } = stage.plan.output;
-  const rows = slicePictures(features, range);
-  const maps = reshape(rows, [range.count, height, width, channels]);
-  rows.dispose();
-  return maps;
 }
 
 function accumulate(gradients: Gradients, name: string, gradient: Tensor): void {
@@ -402,10 +248,4 @@ function accumulate(gradients: Gradients, name: string, gradient: Tensor): void 
   }
   gradients.set(name, add(before, gradient));
   dispose(before, gradient);
-}
-
-function savedAt<Saved>(saves: readonly Saved[], index: number): Saved {
-  const saved = saves[index];
-  if (saved === undefined) throw new Error(`the forward pass saved nothing at ${String(index)}`);
-  return saved;
 }
