@@ -48,10 +48,10 @@ export class ConvStack {
       async (range, microBatch) => {
         const part: ForwardPart = { step, link: linkOf(microBatch), saved: [] };
         const x = await this.#through(0, this.#crossing, slicePictures(images, range), part);
-        return { part, underway: this.#begin(this.#crossing, x, part) };
+        return { part, underway: this.#in(this.#crossing, 'forward', (stage) => stage.forward(x, part.link)) };
       },
       async ({ part, underway }) => {
-        const x = await this.#finish(this.#crossing, underway, part);
+        const x = await this.#in(this.#crossing, 'forward', (stage) => finish(stage, underway, part));
         maps.push(await this.#through(this.#crossing + 1, this.#stages.length, x, part));
         tape.push(part.saved);
       },
@@ -72,10 +72,10 @@ export class ConvStack {
         };
         const dMaps = dFeatures === undefined ? undefined : this.#unflatten(dFeatures, range);
         const dy = await this.#back(this.#stages.length - 1, this.#crossing, dMaps, part);
-        return { part, underway: await this.#beginBack(this.#crossing, dy, part) };
+        return { part, underway: await this.#in(this.#crossing, 'backward', (stage, i) => beginBack(stage, i, dy, part)) };
       },
       async ({ part, underway }) => {
-        const dy = await this.#finishBack(this.#crossing, underway);
+        const dy = await this.#in(this.#crossing, 'backward', () => underway?.finish());
         dispose(await this.#back(this.#crossing - 1, -1, dy, part));
       },
     );
@@ -94,46 +94,26 @@ export class ConvStack {
   /** Stages from `first` to `end`, without it; takes x, gives the maps of the last one. */
   async #through(first: number, end: number, x: Tensor, part: ForwardPart): Promise<Tensor> {
     let maps = x;
-    for (let i = first; i < end; i++) maps = await this.#finish(i, this.#begin(i, maps, part), part);
+    for (let i = first; i < end; i++) {
+      const given = maps;
+      maps = await this.#in(i, 'forward', (stage) => finish(stage, stage.forward(given, part.link), part));
+    }
     return maps;
-  }
-
-  #begin(i: number, x: Tensor, { link }: ForwardPart): Underway<ConvForward> {
-    return this.#in(i, 'forward', (stage) => stage.forward(x, link));
-  }
-
-  async #finish(i: number, underway: Underway<ConvForward>, { saved: saves, step }: ForwardPart): Promise<Tensor> {
-    const { y, saved } = await this.#in(i, 'forward', () => underway.finish());
-    saves.push(saved);
-    failpoint(`forward.${this.#stage(i).plan.spec.name}`, step);
-    return y;
   }
 
   /** Stages from `first` down to `end`, without it; takes dy, gives dx of the last one, where it is wanted. */
   async #back(first: number, end: number, dy: Tensor | undefined, part: BackwardPart): Promise<Tensor | undefined> {
     let d = dy;
-    for (let i = first; i > end; i--) d = await this.#finishBack(i, await this.#beginBack(i, d, part));
+    for (let i = first; i > end; i--) {
+      const given = d;
+      d = await this.#in(i, 'backward', async (stage) => (await beginBack(stage, i, given, part))?.finish());
+    }
     return d;
   }
 
-  async #beginBack(i: number, dy: Tensor | undefined, part: BackwardPart): Promise<Underway<Tensor> | undefined> {
-    const { name } = this.#stage(i).plan.spec;
-    const saved = savedAt(part.saved, i);
-    failpoint(`backward.${name}`, part.step);
-    if (dy === undefined) this.#stage(i).release(saved);
-    const underway =
-      dy === undefined ? undefined : await this.#in(i, 'backward', (stage) => stage.backward(dy, saved, part.link, part.take));
-    await part.taken(name);
-    return underway;
-  }
-
-  async #finishBack(i: number, underway: Underway<Tensor> | undefined): Promise<Tensor | undefined> {
-    return underway === undefined ? undefined : this.#in(i, 'backward', () => underway.finish());
-  }
-
-  #in<T>(i: number, phase: Place['phase'], run: (stage: ConvStage) => T): T {
+  #in<T>(i: number, phase: Place['phase'], run: (stage: ConvStage, i: number) => T): T {
     const stage = this.#stage(i);
-    return this.#observer.during({ layer: stage.plan.spec.name, phase }, () => run(stage));
+    return this.#observer.during({ layer: stage.plan.spec.name, phase }, () => run(stage, i));
   }
 
   #stage(i: number): ConvStage {
@@ -166,6 +146,33 @@ interface BackwardPart {
   readonly saved: readonly ConvSaved[];
   readonly take: TakeGradient;
   readonly taken: (layer: string) => Promise<void> | undefined;
+}
+
+async function finish(
+  { plan }: ConvStage,
+  underway: Underway<ConvForward>,
+  { saved: saves, step }: ForwardPart,
+): Promise<Tensor> {
+  const { y, saved } = await underway.finish();
+  saves.push(saved);
+  failpoint(`forward.${plan.spec.name}`, step);
+  return y;
+}
+
+/** Takes dy; hands the stage's gradients over, and begins dx, where it is wanted. */
+async function beginBack(
+  stage: ConvStage,
+  i: number,
+  dy: Tensor | undefined,
+  { step, saved: saves, link, take, taken }: BackwardPart,
+): Promise<Underway<Tensor> | undefined> {
+  const { name } = stage.plan.spec;
+  const saved = savedAt(saves, i);
+  failpoint(`backward.${name}`, step);
+  if (dy === undefined) stage.release(saved);
+  const underway = dy === undefined ? undefined : await stage.backward(dy, saved, link, take);
+  await taken(name);
+  return underway;
 }
 
 /** Does `begin` and `end` for every part, in their order, with the next part's `begin` between the two. */
