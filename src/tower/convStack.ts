@@ -15,6 +15,7 @@ export type ConvTape = readonly (readonly ConvSaved[])[];
 
 export interface ConvPass {
   readonly step: number;
+  /** The link of a part to the peer: parts keep their swaps apart by it. */
   readonly linkOf: (microBatch: number) => Link;
 }
 
@@ -148,6 +149,7 @@ interface BackwardPart {
   readonly taken: (layer: string) => Promise<void> | undefined;
 }
 
+/** Gives y, and keeps what the stage saved. */
 async function finish(
   { plan }: ConvStage,
   underway: Underway<ConvForward>,
@@ -175,7 +177,7 @@ async function beginBack(
   return underway;
 }
 
-/** Does `begin` and `end` for every part, in their order, with the next part's `begin` between the two. */
+/** Does `begin` and `end` for every part, each in the order of the parts, with the next part's `begin` between the two. */
 async function overlapping<Part, Begun>(
   parts: readonly Part[],
   begin: (part: Part, index: number) => Promise<Begun>,

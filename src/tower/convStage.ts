@@ -26,6 +26,7 @@ export interface ConvSaved {
   readonly steps: readonly (readonly Tensor[])[];
 }
 
+/** What a forward pass of a stage gives: y [N,H',W',C']. */
 export interface ConvForward {
   readonly y: Tensor;
   readonly saved: ConvSaved;

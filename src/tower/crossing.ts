@@ -1,6 +1,6 @@
 // A crossing: the layer sees the features of both towers, its weights are two blocks, `own` and `peer` (paper, section 3.5, layer 3; here the
 // dense layers too). Forward is a gather, backward the reduce-scatter that is its transpose.
-// Invariant: what travels is hidden behind the work on the own half, and behind that on other pictures (tower.ts); dx is complete only with the
+// Invariant: what travels is hidden behind the work on the own half, and behind that on other pictures (convStack.ts); dx is complete only with the
 // peer's part added.
 
 import type { GradientsWanted } from '../spec/trainedLayers.ts';
