@@ -1,5 +1,6 @@
 // Payloads: cut without a copy, joined without a doubt.
 
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -115,6 +116,12 @@ describe('a message', () => {
       }),
       { numRuns: 2000 },
     );
+  });
+
+  test('carries the CRC-32 of the whole payload, as zlib computes it', () => {
+    const bytes = new Uint8Array(frameBytes + 12_345).map((_, i) => (i * 131) >> 3);
+    const frames = encodeMessage({ ...tensor, shape: [1] }, splitFrames(bytes));
+    expect(decodeMessage(frames, betweenTowersSchema).header.payload).toEqual({ bytes: bytes.length, crc: crc32(bytes) });
   });
 
   test('that is damaged is named: tensor, step and site', () => {
