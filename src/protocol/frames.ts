@@ -10,6 +10,7 @@ import { decodeHeader, encodeHeader } from './header.ts';
 import { protocolVersion } from './messages.ts';
 import type { Message } from './messages.ts';
 import { ProtocolError } from './protocolError.ts';
+import { SpareMemory, freeFrames } from './spareMemory.ts';
 
 /** Size of a payload frame, and the largest frame that a socket accepts. */
 export const frameBytes = 1024 * 1024;
@@ -77,16 +78,11 @@ export function splitFrames(bytes: Uint8Array): Uint8Array[] {
   return frames;
 }
 
-/** Copies frames into one buffer of exactly `byteLength` bytes: `target`, or a fresh one (aligned for any typed array); throws ProtocolError. */
-export function joinFrames(frames: readonly Uint8Array[], byteLength: number, target?: Uint8Array): Uint8Array {
-  let total = 0;
-  for (const frame of frames) total += frame.length;
+/** Copies frames into one buffer of exactly `byteLength` bytes, aligned for any typed array; throws ProtocolError before any memory is taken. */
+export function joinFrames(frames: readonly Uint8Array[], byteLength: number, memory = new SpareMemory()): Uint8Array {
+  const total = sizeOfFrames(frames);
   if (total !== byteLength) throw new ProtocolError(`a payload of ${String(total)} bytes instead of ${String(byteLength)}`);
-  if (target !== undefined && target.length !== byteLength) {
-    throw new Error(`a target of ${String(target.length)} bytes for ${String(byteLength)}`);
-  }
-  // Not `new Uint8Array`: the zeros would cost a pass over memory that is overwritten at once.
-  const joined = target ?? Buffer.allocUnsafeSlow(byteLength);
+  const joined = memory.take(byteLength);
   let position = 0;
   for (const frame of frames) {
     joined.set(frame, position);
@@ -95,13 +91,25 @@ export function joinFrames(frames: readonly Uint8Array[], byteLength: number, ta
   return joined;
 }
 
+/** A payload out of a socket's frames, which are freed: in one piece, or in none where there are no frames. */
+export function gatherFrames(frames: readonly Uint8Array[], memory: SpareMemory): Uint8Array[] {
+  if (frames.length === 0) return [];
+  const joined = joinFrames(frames, sizeOfFrames(frames), memory);
+  freeFrames(frames);
+  return [joined];
+}
+
+function sizeOfFrames(frames: readonly Uint8Array[]): number {
+  return frames.reduce((sum, { length }) => sum + length, 0);
+}
+
 /** The bytes of a typed array; nothing is copied. */
 export function bytesOf(values: Float32Array | Int32Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 /** Frames as `length` fp32 values, in memory of their own; throws ProtocolError where the sizes differ. */
-export function floatsOf(frames: readonly Uint8Array[], length: number): Float32Array {
-  const bytes = joinFrames(frames, 4 * length);
+export function floatsOf(frames: readonly Uint8Array[], length: number, memory?: SpareMemory): Float32Array {
+  const bytes = joinFrames(frames, 4 * length, memory);
   return new Float32Array(bytes.buffer, bytes.byteOffset, length);
 }

@@ -34,6 +34,8 @@ export function memoryExchangePair(limits: ExchangeLimits = {}): [MemoryEnd, Mem
         }
       },
       take: (tag: SwapTag, bytes: number): Promise<TensorData> => mine.claim(tag, bytes),
+      // It is the other tower's memory.
+      release: () => undefined,
       get bytesSent() {
         return bytesSent[tower];
       },

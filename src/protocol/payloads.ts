@@ -1,10 +1,9 @@
 // What the payloads of `batch` and `weights` look like, writer and reader side by side.
-// Invariant: what is read has exactly the size that its header names, and lies in memory of its own.
+// Invariant: what is read has exactly the size that its header names.
 // N pictures in a batch, H rows, W columns, C channels.
 
-import { bytesOf, floatsOf, joinFrames, splitFrames } from './frames.ts';
+import { bytesOf, joinFrames, splitFrames } from './frames.ts';
 import type { Message, ToWorker } from './messages.ts';
-import { ProtocolError } from './protocolError.ts';
 
 /** What a batch carries. */
 export interface BatchValues {
@@ -21,20 +20,23 @@ export function batchPayload({ labels, pixels, colour }: BatchValues): Uint8Arra
   return [bytesOf(labels), ...(colour === undefined ? [] : [bytesOf(colour)]), ...splitFrames(pixels)];
 }
 
-/** The values of a batch; throws ProtocolError where they do not fit its header. */
-export function readBatchPayload(batch: Message<Extract<ToWorker, { type: 'batch' }>>): BatchValues {
-  const { count, height, width, channels, hasColour } = batch.header;
-  const frames = [...batch.payload];
-  const labelFrame = frames.shift();
-  const colourFrame = hasColour ? frames.shift() : undefined;
-  if (labelFrame === undefined) throw new ProtocolError('a batch without labels');
-  if (hasColour && colourFrame === undefined) throw new ProtocolError('a batch without the colours that its header speaks of');
-  const labels = joinFrames([labelFrame], 4 * count);
+/** The values of a batch, the pixels where they lie if the payload is in one piece; throws ProtocolError where they do not fit its header. */
+export function readBatchPayload({ header, payload }: Message<Extract<ToWorker, { type: 'batch' }>>): BatchValues {
+  const { count, height, width, channels, hasColour } = header;
+  const colours = hasColour ? 3 * count : 0;
+  const { buffer, byteOffset, byteLength } = inOnePiece(payload, 4 * (count + colours) + count * height * width * channels);
+  const pixelsAt = 4 * (count + colours);
   return {
-    labels: new Int32Array(labels.buffer, labels.byteOffset, count),
-    pixels: joinFrames(frames, count * height * width * channels),
-    ...(colourFrame === undefined ? {} : { colour: floatsOf([colourFrame], 3 * count) }),
+    labels: new Int32Array(buffer, byteOffset, count).slice(),
+    pixels: new Uint8Array(buffer, byteOffset + pixelsAt, byteLength - pixelsAt),
+    ...(hasColour ? { colour: new Float32Array(buffer, byteOffset + 4 * count, colours).slice() } : {}),
   };
+}
+
+function inOnePiece(payload: readonly Uint8Array[], bytes: number): Uint8Array {
+  const [piece, ...more] = payload;
+  const isWhole = piece !== undefined && more.length === 0 && piece.length === bytes && piece.byteOffset % 4 === 0;
+  return isWhole ? piece : joinFrames(payload, bytes);
 }
 
 /** fp32 values (a parameter block's, probabilities) as frames; they may not be written to afterwards. */
@@ -42,7 +44,8 @@ export function floatsPayload(values: Float32Array): Uint8Array[] {
   return splitFrames(bytesOf(values));
 }
 
-/** `length` fp32 values; throws ProtocolError where the payload has another size. */
+/** `length` fp32 values, where they lie if the payload is in one piece; throws ProtocolError where it has another size. */
 export function readFloatsPayload(payload: readonly Uint8Array[], length: number): Float32Array {
-  return floatsOf(payload, length);
+  const { buffer, byteOffset } = inOnePiece(payload, 4 * length);
+  return new Float32Array(buffer, byteOffset, length);
 }

@@ -52,13 +52,15 @@ export class RingSum implements GradientSum {
       const target = chunkOf(values, replica - hop - 1, replicas);
       const arriving = previous.take(tag, target.byteLength);
       next.give(tag, { shape: [chunk.length], values: chunk });
-      const { values: theirs } = await arriving;
+      const received = await arriving;
+      const { values: theirs } = received;
       if (theirs.length !== target.length) {
         const problem = `the replica before sent ${String(theirs.length)} values of ${bucket} instead of ${String(target.length)}`;
         throw new PeerLostError(`step ${String(step)}: ${problem}`);
       }
       if (hop < replicas - 1) addTo(target, theirs);
       else target.set(theirs);
+      previous.release(received);
     }
   }
 }

@@ -9,7 +9,7 @@ import { PeerLostError, RefusedError } from '../spec/errors.ts';
 import { proofOf } from './curveKeys.ts';
 import type { ConnectorCurve } from './curveKeys.ts';
 import { EventQueue } from './eventQueue.ts';
-import { decodeMessage, encodeMessage } from './frames.ts';
+import { decodeMessage, encodeMessage, gatherFrames } from './frames.ts';
 import { HandshakeJudge } from './handshakes.ts';
 import { HeaderRing } from './headerRing.ts';
 import { connectorCurveOptions } from './keyCheck.ts';
@@ -18,6 +18,7 @@ import type { Message, Outgoing, ToCoordinator, ToWorker } from './messages.ts';
 import { VersionMismatchError } from './protocolError.ts';
 import { connectSocket, connectorOptions, newWorkerId, sendNow, socketOptions, watchSocket } from './sockets.ts';
 import type { LinkTimes } from './sockets.ts';
+import { SpareMemory } from './spareMemory.ts';
 
 export type WorkerSocketEvent =
   | { readonly kind: 'message'; readonly message: Message<ToWorker> }
@@ -46,6 +47,7 @@ export class WorkerSocket {
 
   readonly #options: WorkerSocketOptions;
   readonly #headers = new HeaderRing();
+  readonly #memory = new SpareMemory();
   readonly #judge: HandshakeJudge;
   #socket: Dealer | undefined;
   /** Ours on this connection. */
@@ -105,6 +107,11 @@ export class WorkerSocket {
       // The connection is breaking: the socket's monitor will say so.
       this.dropped.unsent++;
     });
+  }
+
+  /** Nobody reads the payload of this message any more: that of another may be written over it. */
+  release({ payload }: Message<ToWorker>): void {
+    for (const piece of payload) this.#memory.release(piece);
   }
 
   /** The last 64 headers in both directions, for a post-mortem. */
@@ -210,7 +217,7 @@ export class WorkerSocket {
       );
       return;
     }
-    const { header } = message;
+    const { header, payload } = message;
     if (header.type === 'ping') {
       this.send({ type: 'pong', step: header.step });
       return;
@@ -224,7 +231,8 @@ export class WorkerSocket {
       this.#session = { run: header.run, generation: header.generation };
     }
     const isCurrent = header.run === this.#session.run && header.generation === this.#session.generation;
-    if (isCurrent || header.type === 'refuse' || header.type === 'stop') this.events.push({ kind: 'message', message });
+    const isWanted = isCurrent || header.type === 'refuse' || header.type === 'stop';
+    if (isWanted) this.events.push({ kind: 'message', message: { header, payload: gatherFrames(payload, this.#memory) } });
     else this.dropped.stale++;
   }
 

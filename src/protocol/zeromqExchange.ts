@@ -27,6 +27,7 @@ import { ProbeRounds } from './probe.ts';
 import { ProtocolError } from './protocolError.ts';
 import { bindSocket, connectSocket, connectorOptions, listenerOptions, sendNow, socketOptions, watchSocket } from './sockets.ts';
 import type { LinkTimes } from './sockets.ts';
+import { SpareMemory, freeFrames } from './spareMemory.ts';
 import { SwapBoard, towerEnds } from './swapBoard.ts';
 import type { EndNames, ExchangeLimits } from './swapBoard.ts';
 
@@ -59,6 +60,7 @@ export class ZeromqExchange implements Exchange, OneWayLink {
   #address: string;
   readonly #board: SwapBoard;
   readonly #headers = new HeaderRing();
+  readonly #memory = new SpareMemory();
   readonly #joinDeadline: NodeJS.Timeout;
   readonly #probes = new ProbeRounds(() => {
     this.#send({ type: 'probe', step: 0 });
@@ -156,6 +158,10 @@ export class ZeromqExchange implements Exchange, OneWayLink {
     return this.#board.claim(tag, bytes);
   }
 
+  release({ values }: TensorData): void {
+    this.#memory.release(values);
+  }
+
   close(reason: Error = new PeerLostError(`${this.#names[this.#tower]} closed the link`)): void {
     this.#board.fail(reason);
   }
@@ -226,7 +232,14 @@ export class ZeromqExchange implements Exchange, OneWayLink {
     if (header.type === 'probe') return;
     this.#headers.add('in', header);
     if (header.type === 'open') this.#takeOpen(header.tower);
-    else this.#board.arrive(header, { shape: header.shape, values: floatsOf(payload, sizeOf(header.shape)) });
+    else this.#takeTensor(header, payload);
+  }
+
+  #takeTensor(header: Extract<BetweenTowers, { type: 'tensor' }>, payload: readonly Uint8Array[]): void {
+    const { shape } = header;
+    const values = floatsOf(payload, sizeOf(shape), this.#memory);
+    freeFrames(payload);
+    this.#board.arrive(header, { shape, values });
   }
 
   #takeOpen(tower: TowerIndex): void {

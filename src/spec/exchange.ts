@@ -27,6 +27,8 @@ export interface Swap {
 export interface Exchange {
   /** Hands `mine` over (its memory must not be written to again) and returns at once. */
   swap(tag: SwapTag, mine: TensorData): Swap;
+  /** Nobody reads any more what was received here: what comes next may be written over it. */
+  release(received: TensorData): void;
   /** Bytes of tensor data handed over so far. */
   readonly bytesSent: number;
   /** Gives the link up: what is still awaited rejects with the reason. */
@@ -39,6 +41,8 @@ export interface OneWayLink {
   give(tag: SwapTag, mine: TensorData): void;
   /** The other end's data under the same tag, of so many bytes; rejects as `Swap.received` does. */
   take(tag: SwapTag, bytes: number): Promise<TensorData>;
+  /** As in Exchange. */
+  release(received: TensorData): void;
   readonly bytesSent: number;
   close(reason?: Error): void;
 }

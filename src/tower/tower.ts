@@ -2,7 +2,7 @@
 // Its passes are its own code, not tfjs's tape: the tape is synchronous and cannot wait for the peer at a crossing.
 // Pictures go through the convolutions in parts (convStack.ts); the dense layers see the whole batch.
 
-import type { Exchange, SwapTag } from '../spec/exchange.ts';
+import type { Exchange, SwapTag, TensorData } from '../spec/exchange.ts';
 import type { ParameterBlock, TowerIndex } from '../spec/layout.ts';
 import type { NetworkPlan } from '../spec/network.ts';
 import type { GradientSum } from '../spec/gradientSum.ts';
@@ -75,6 +75,8 @@ export class Tower {
   readonly #denses: readonly DenseStage[];
   readonly #logits: LogitsStage;
   readonly #observer: PassObserver;
+  /** What came from the peer in this pass: its tensors may lie in the same memory. */
+  readonly #received: TensorData[] = [];
 
   constructor(options: TowerOptions) {
     const { plan, index, kernels, parameters, dropout, masks } = options;
@@ -110,6 +112,7 @@ export class Tower {
     logits.dispose();
     const gradients = await this.#backward(dLogits, tape);
     const squaredNorm = this.#observer.during({ layer: 'norm', phase: 'backward' }, () => this.#squaredNorm(gradients));
+    this.#releaseReceived();
     return { scores, gradients, squaredNorm };
   }
 
@@ -146,6 +149,7 @@ export class Tower {
     this.#convs.release(tape.convs);
     for (const { dense, saved } of tape.denses) dense.release(saved);
     tape.features.dispose();
+    this.#releaseReceived();
     return logits;
   }
 
@@ -222,9 +226,15 @@ export class Tower {
         const theirs = await swap.received;
         this.exchangeWaitMs += now() - waiting;
         this.#observer.crossed('wait', waiting);
+        this.#received.push(theirs);
         return upload(theirs);
       };
     };
+  }
+
+  /** At the end of a pass, when no tensor is left that was made of it. */
+  #releaseReceived(): void {
+    for (const theirs of this.#received.splice(0)) this.#options.exchange.release(theirs);
   }
 
   #in<T>({ plan }: { plan: { spec: { name: string } } }, phase: Place['phase'], run: () => T): T {

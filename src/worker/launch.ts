@@ -13,7 +13,11 @@ import { exitCodes } from '../spec/errors.ts';
  * pieces between passes that hold the thread it would be done hundreds of MB later, at another place of each step, and the allocator keeps
  * for good what the worst step needed (docs/adr/0005-allocator.md).
  */
-const nodeFlags = ['--single-threaded-gc', '--no-incremental-marking'];
+const nodeFlags = [
+  ...['--single-threaded-gc', '--no-incremental-marking'],
+  // Memory that V8 would otherwise find out about later is freed at once (src/protocol/spareMemory.ts); Node 22 can do it without a flag.
+  ...('transfer' in ArrayBuffer.prototype ? [] : ['--harmony-rab-gsab-transfer']),
+];
 
 const marker = 'CROSSTOWER_WORKER_PROCESS';
 

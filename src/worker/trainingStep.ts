@@ -48,18 +48,20 @@ export interface PreparedBatch {
   readonly labels: Tensor;
 }
 
-/** Uploads a batch: pixels become pictures on the device. Takes a place among the coordinator's credits again. */
+/** Uploads a batch, and gives its memory back: pixels become pictures on the device. Takes a place among the coordinator's credits again. */
 export function prepareBatch(batch: Received<'batch'>, { seats, prepare, socket, trace }: StepContext): PreparedBatch {
   const { header } = batch;
   const { labels, pixels, colour } = readBatchPayload(batch);
   socket.send({ type: 'credit', step: header.step, count: 1 });
   const { tower } = at(seats, 0);
-  return trace.observerOf(tower.index).during({ layer: 'pictures', phase: 'forward' }, () => ({
+  const prepared = trace.observerOf(tower.index).during({ layer: 'pictures', phase: 'forward' }, () => ({
     header,
     // While the step before is under way, whose leftovers are freed.
     images: keep(prepare({ ...header, bytes: pixels, colour })),
     labels: keep(uploadInt32(labels, [header.count])),
   }));
+  socket.release(batch);
+  return prepared;
 }
 
 /** Trains on one batch, which it frees; `whileWaiting` is done in the time that the other tower and the coordinator take. */

@@ -102,6 +102,22 @@ export function exchangeContract(transport: string, openPair: OpenPair): void {
       }
     });
 
+    test('keeps what was received until it is released, and writes what comes next where nobody reads', async () => {
+      const [zero, one] = await open();
+      const kept: { received: TensorData; sent: TensorData }[] = [];
+      for (let step = 0; step < 6; step++) {
+        const sent = tensorOf([5000], step);
+        const swap0 = zero.swap(tagOf(step), tensorOf([1], 0));
+        const swap1 = one.swap(tagOf(step), sent);
+        const received = await swap0.received;
+        await swap1.received;
+        expectSame(received, sent);
+        if (step % 2 === 0) kept.push({ received, sent });
+        else zero.release(received);
+      }
+      for (const { received, sent } of kept) expectSame(received, sent);
+    });
+
     test('counts the bytes of tensors handed over, nothing else', async () => {
       const [zero, one] = await open();
       const swap0 = zero.swap(tagOf(0), tensorOf([3, 5], 1));

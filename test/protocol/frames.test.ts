@@ -9,6 +9,7 @@ import {
   encodeMessage,
   floatsOf,
   frameBytes,
+  gatherFrames,
   joinFrames,
   splitFrames,
 } from '../../src/protocol/frames.ts';
@@ -16,6 +17,7 @@ import { betweenTowersSchema, toWorkerSchema } from '../../src/protocol/messages
 import type { Message, ToWorker } from '../../src/protocol/messages.ts';
 import { batchPayload, readBatchPayload, readFloatsPayload, floatsPayload } from '../../src/protocol/payloads.ts';
 import { ProtocolError } from '../../src/protocol/protocolError.ts';
+import { SpareMemory } from '../../src/protocol/spareMemory.ts';
 
 const tensor = {
   run: 'r1',
@@ -67,11 +69,26 @@ describe('frames', () => {
     );
   });
 
-  test('join into a given target, which has to fit', () => {
-    const target = new Uint8Array(3);
-    expect(joinFrames([Uint8Array.of(1), Uint8Array.of(2, 3)], 3, target)).toBe(target);
-    expect([...target]).toEqual([1, 2, 3]);
-    expect(() => joinFrames([Uint8Array.of(1)], 1, target)).toThrow(/a target of 3 bytes for 1/);
+  test('join in memory that was given back, of their size only', () => {
+    const memory = new SpareMemory();
+    const first = joinFrames([Uint8Array.of(1), Uint8Array.of(2, 3)], 3, memory);
+    memory.release(first);
+    expect(joinFrames([Uint8Array.of(4)], 1, memory).buffer).not.toBe(first.buffer);
+    const second = joinFrames([Uint8Array.of(5, 6), Uint8Array.of(7)], 3, memory);
+    expect(second.buffer).toBe(first.buffer);
+    expect([...second]).toEqual([5, 6, 7]);
+    expect(joinFrames([Uint8Array.of(8, 9, 10)], 3, memory).buffer).not.toBe(first.buffer);
+  });
+
+  test('are gathered in one piece and freed, where their memory is their own', () => {
+    const shared = Uint8Array.of(1, 2, 3, 4);
+    const own = Uint8Array.of(5, 6);
+    expect(gatherFrames([], new SpareMemory())).toEqual([]);
+    const [piece] = gatherFrames([shared.subarray(1, 3), own], new SpareMemory());
+    expect([...(piece ?? [])]).toEqual([2, 3, 5, 6]);
+    expect(shared.length).toBe(4);
+    // Node 20 frees with a flag only, which the worker process is given.
+    expect(own.length).toBe('transfer' in ArrayBuffer.prototype ? 0 : 2);
   });
 
   test('of another size than promised are refused before memory is taken', () => {

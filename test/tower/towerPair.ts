@@ -136,6 +136,9 @@ export class TowerPair {
           },
         };
       },
+      release: (received) => {
+        exchange.release(received);
+      },
       get bytesSent() {
         return exchange.bytesSent;
       },
