@@ -6,7 +6,7 @@ import tf from '@tensorflow/tfjs-node-gpu';
 import { sizeOf, towerParameters } from '../src/spec/layout.ts';
 import type { ParameterBlock } from '../src/spec/layout.ts';
 import type { ConvPlan, DensePlan, MapShape, NetworkPlan } from '../src/spec/network.ts';
-import { rectified } from '../src/tower/activation.ts';
+import { hasNativeRectified, nativeRectified, rectified } from '../src/tower/activation.ts';
 import type { Activation } from '../src/tower/activation.ts';
 import { hasWinogradConvolution, portableConvolution, suitsWinograd, winogradConvolution } from '../src/tower/convolution.ts';
 import { chooseKernels } from '../src/tower/kernels.ts';
@@ -97,7 +97,7 @@ function* convCases({ spec, input, maps, output }: ConvPlan, batch: number, isFi
     yield* activationCases(layer, 'bias, relu, norm: banded', banded, activation, hasNative ? 0 : 1);
     yield* activationCases(layer, 'bias, relu, norm: portable', portable, activation, 0);
   } else {
-    yield* activationCases(layer, 'bias, relu', rectified, activation, 1);
+    yield* rectifiedCases(layer, activation);
   }
   if (spec.pool) {
     const hasWorkspace = chooseKernels().maxPool === workspaceMaxPool;
@@ -121,9 +121,15 @@ function* denseCases({ spec, inputFeatures, units }: DensePlan, batch: number): 
   yield* mapCases(dense, { layer, by: '', x, w, flops, isFirst: false, timesInStep: spec.hidden ? 2 : 1 });
   dispose(x, w);
   const activation = positiveHalf([batch, units]);
-  if (spec.hidden) yield* activationCases(spec.name, 'bias, relu', rectified, activation, 1);
+  if (spec.hidden) yield* rectifiedCases(spec.name, activation);
   else yield* biasCases(spec.name, activation);
   activation.dispose();
+}
+
+function* rectifiedCases(layer: string, z: Tensor): Generator<KernelCase> {
+  const hasNative = hasNativeRectified();
+  if (hasNative) yield* activationCases(layer, 'bias, relu: native', nativeRectified, z, 1);
+  yield* activationCases(layer, 'bias, relu: portable', rectified, z, hasNative ? 0 : 1);
 }
 
 function* lossCases(pictures: number, classes: number): Generator<KernelCase> {

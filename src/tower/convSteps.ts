@@ -4,7 +4,7 @@
 
 import type { TowerIndex } from '../spec/layout.ts';
 import type { ConvPlan, NetworkSpec } from '../spec/network.ts';
-import { biasOnly, biased, nonlinearities } from './activation.ts';
+import { biasOnly, nonlinearities } from './activation.ts';
 import type { Activation, Nonlinearity } from './activation.ts';
 import type { Link } from './crossing.ts';
 import { globalResponseNorm } from './globalResponseNorm.ts';
@@ -36,7 +36,7 @@ export function convSteps(
   const { channels } = maps;
   const f = nonlinearities[activation];
   const pooling = spec.pool ? [poolStep(kernels.maxPool(poolWindow))] : [];
-  if (!spec.responseNorm) return [activationStep(biased(f)), ...pooling];
+  if (!spec.responseNorm) return [activationStep(kernels.activation(activation)), ...pooling];
   if (activation === 'relu' && activationPlace === 'before-lrn' && lrn.scope === 'tower') {
     return [activationStep(kernels.normalisedActivation(channels, lrn)), ...pooling];
   }
@@ -48,7 +48,7 @@ export function convSteps(
           `${spec.name}.lrn`,
         );
   return activationPlace === 'before-lrn'
-    ? [activationStep(biased(f)), norm, ...pooling]
+    ? [activationStep(kernels.activation(activation)), norm, ...pooling]
     : [activationStep(biasOnly), norm, ...pooling, nonlinearityStep(f)];
 }
 

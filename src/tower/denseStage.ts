@@ -2,10 +2,9 @@
 // 3.5 and 4.2). The last layer, which sums partial logits instead, is logitsStage.ts.
 // Features [N,I] in, units [N,O] out. Invariant as in convStage.ts: a stage owns what it saved.
 
-import type { ActivationName, DensePlan } from '../spec/network.ts';
+import type { DensePlan } from '../spec/network.ts';
 import type { Shard } from '../spec/shards.ts';
 import type { GradientsWanted } from '../spec/trainedLayers.ts';
-import { biased, nonlinearities } from './activation.ts';
 import type { Activation } from './activation.ts';
 import { gatherForward, reduceScatterBackward } from './crossing.ts';
 import type { CrossingWeights, Send } from './crossing.ts';
@@ -34,7 +33,7 @@ export interface Pass {
 }
 
 export interface DenseStageOptions {
-  readonly activation: ActivationName;
+  readonly activation: Activation;
   readonly parameters: Parameters;
   readonly dropout: DropoutRule;
   readonly masks: MaskSource;
@@ -52,7 +51,7 @@ export class DenseStage {
   constructor(plan: DensePlan, options: DenseStageOptions) {
     this.plan = plan;
     this.wanted = options.wanted;
-    this.#activation = biased(nonlinearities[options.activation]);
+    this.#activation = options.activation;
     this.#parameters = options.parameters;
     this.#dropout = options.dropout;
     this.#masks = options.masks;

@@ -1,7 +1,8 @@
 // Which kernels this process computes with, chosen once at start: the fast ones where TensorFlow and the device have them, else the portable.
 // Invariant: both choices compute the same function; test/tower/kernels.test.ts compares them.
 
-import type { PoolWindow, ResponseNormRule } from '../spec/network.ts';
+import type { ActivationName, PoolWindow, ResponseNormRule } from '../spec/network.ts';
+import { hasNativeRectified, nativeRectified, portableActivation } from './activation.ts';
 import type { Activation } from './activation.ts';
 import {
   composedNormalisedActivation,
@@ -26,6 +27,8 @@ import type { SquaredNorm, Update } from './updateRule.ts';
 export interface Kernels {
   readonly convolution: (sliding: Sliding) => LinearMap;
   readonly maxPool: (window?: PoolWindow) => MaxPool;
+  /** Bias and nonlinearity in one. */
+  readonly activation: (name: ActivationName) => Activation;
   /** Bias, ReLU and LRN in one. */
   readonly normalisedActivation: (channels: number, rule?: ResponseNormRule) => Activation;
   readonly responseNorm: (channels: number, rule?: ResponseNormRule) => ResponseNorm;
@@ -39,6 +42,7 @@ export interface Kernels {
 export const portableKernels: Kernels = {
   convolution: portableConvolution,
   maxPool: portableMaxPool,
+  activation: portableActivation,
   normalisedActivation: (channels, rule) => composedNormalisedActivation(portableResponseNorm(channels, rule)),
   responseNorm: portableResponseNorm,
   shiftPixels: portableShiftPixels,
@@ -52,10 +56,12 @@ export function chooseKernels(): Kernels {
   const onCpu = deviceInfo().kind === 'cpu';
   const hasWinograd = onCpu && hasWinogradConvolution();
   const updatesNatively = onCpu && hasNativeUpdate();
+  const rectifiesNatively = onCpu && hasNativeRectified();
   return {
     convolution: (sliding) =>
       hasWinograd && suitsWinograd(sliding) ? winogradConvolution(sliding) : portableConvolution(sliding),
     maxPool: onCpu && hasWorkspaceMaxPool() ? workspaceMaxPool : portableMaxPool,
+    activation: (name) => (rectifiesNatively && name === 'relu' ? nativeRectified : portableActivation(name)),
     normalisedActivation:
       onCpu && hasNativeNormalisedActivation()
         ? (_channels, rule) => nativeNormalisedActivation(rule)

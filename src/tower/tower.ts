@@ -93,7 +93,7 @@ export class Tower {
     this.#convs = new ConvStack(stages, { microBatch: options.microBatch, observer: this.#observer });
     const last = plan.denses.at(-1);
     if (last === undefined) throw new Error(`${network.name} has no dense layer`);
-    const { activation } = network;
+    const activation = kernels.activation(network.activation);
     this.#denses = plan.denses
       .slice(0, -1)
       .map((dense) => new DenseStage(dense, { activation, parameters, dropout, masks, wanted: wantedOf(dense) }));

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import tf from '@tensorflow/tfjs-node-gpu';
 import { disjointPoolWindow, poolWindow } from '../../src/spec/network.ts';
 import type { PoolWindow } from '../../src/spec/network.ts';
+import { hasNativeRectified, nativeRectified, rectified } from '../../src/tower/activation.ts';
 import type { Activation } from '../../src/tower/activation.ts';
 import { hasWinogradConvolution, portableConvolution, suitsWinograd, winogradConvolution } from '../../src/tower/convolution.ts';
 import type { Sliding } from '../../src/tower/convolution.ts';
@@ -289,6 +290,48 @@ test("the fast response norms refuse a rule that is not the paper's", () => {
   const rule = { radius: 2, bias: 2, alpha: 1e-4, beta: 1 };
   expect(() => bandedResponseNorm(8, rule)).toThrow('0.75');
   expect(() => nativeNormalisedActivation(rule)).toThrow('0.75');
+});
+
+describe('the ops for bias and ReLU', () => {
+  test.beforeEach((context) => {
+    context.skip(deviceInfo().kind !== 'cpu' || !hasNativeRectified(), 'the binding has no such ops');
+  });
+
+  test('are chosen, for ReLU alone', () => {
+    expect(chosen.activation('relu')).toBe(nativeRectified);
+    expect(chosen.activation('tanh')).not.toBe(nativeRectified);
+  });
+
+  test("give the values of TensorFlow's ops to the bit, and their gradients, for rows and for maps", () => {
+    const rows = fc.tuple(fc.integer({ min: 1, max: 20 }), fc.constantFrom(1, 12, 2048, 2051));
+    const maps = fc.tuple(shapes, depths).map(([[n, height, width], channels]) => [n, height, width, channels]);
+    fc.assert(
+      fc.property(fc.oneof(rows, maps), (shape) => {
+        const [ours, theirs] = [activate(nativeRectified, shape, 1), activate(rectified, shape, 1)];
+        expect(ours.y).toEqual(theirs.y);
+        // Theirs is -0 where a negative gradient ends.
+        expect(ours.dz).toEqual(theirs.dz.map((value) => value + 0));
+        expect(relativeError(ours.db, theirs.db)).toBeLessThan(roundingOfSums);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('let a NaN through, which the coordinator must hear of', () => {
+    const z = drawNormal('z', [2, 5]);
+    z.values[7] = NaN;
+    const activated = nativeRectified.forward(upload(z), upload(drawNormal('b', [5])));
+    const { dz } = nativeRectified.backward(upload(drawNormal('dy', z.shape)), activated);
+    expect(valuesOf(activated.y)[7]).toBeNaN();
+    dispose(dz);
+  });
+
+  test('refuse shapes that do not fit, in words', () => {
+    const [rows, b] = [tf.ones([4, 8]), tf.ones([7])];
+    expect(() => nativeRectified.forward(rows, b)).toThrow('one value for each of the C');
+    expect(() => nativeRectified.backward(tf.ones([8, 4]), { y: rows, saved: [] })).toThrow('the shape of y');
+    dispose(rows, b);
+  });
 });
 
 describe('the op for the loss', () => {

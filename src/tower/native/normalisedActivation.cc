@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "instructionSets.h"
-#include "sharing.h"
+#include "rowParts.h"
 #include "tensorflowOps.h"
 
 namespace crosstower {
@@ -164,21 +164,6 @@ void backward(Rule rule, const Block& block, Backward t, long firstRow, long end
   }
 }
 
-// The rows are cut into the same parts whatever the number of threads.
-
-constexpr int mostParts = 64;
-
-/** Calls work(part, firstRow, endRow) for every part. */
-template <typename Work>
-void forEachPart(long rows, int channels, Work work) {
-  share(mostParts, threadsFor(rows * channels), [&](long firstPart, long endPart) {
-    for (long part = firstPart; part < endPart; part++) {
-      const long first = rows * part / mostParts, end = rows * (part + 1) / mostParts;
-      if (first < end) work(static_cast<int>(part), first, end);
-    }
-  });
-}
-
 void computeForward(void* rule, TF_OpKernelContext* context) {
   Call call(context);
   const Tensor z = call.input(0), b = call.input(1);
@@ -190,7 +175,7 @@ void computeForward(void* rule, TF_OpKernelContext* context) {
   const Tensor a = call.output(0, shape), y = call.output(1, shape);
   if (!call.isGood()) return;
   const Block block(static_cast<int>(shape[3]));
-  forEachPart(shape[0] * shape[1] * shape[2], block.channels, [&](int, long firstRow, long endRow) {
+  forEachPart(shape[0] * shape[1] * shape[2], block.channels, [&](long, long firstRow, long endRow) {
     forward(*static_cast<Rule*>(rule), block, {floatsOf(z), floatsOf(b), floatsOf(a), floatsOf(y)}, firstRow, endRow);
   });
 }
@@ -206,17 +191,9 @@ void computeBackward(void* rule, TF_OpKernelContext* context) {
   const Tensor dz = call.output(0, shape), db = call.output(1, {shape[3]});
   if (!call.isGood()) return;
   const Block block(static_cast<int>(shape[3]));
-  const int channels = block.channels;
-  std::vector<double> parts(static_cast<size_t>(mostParts) * channels);
-  forEachPart(shape[0] * shape[1] * shape[2], channels, [&](int part, long firstRow, long endRow) {
-    double* sums = parts.data() + static_cast<size_t>(part) * channels;
+  sumOverParts(shape[0] * shape[1] * shape[2], block.channels, floatsOf(db), [&](long firstRow, long endRow, double* sums) {
     backward(*static_cast<Rule*>(rule), block, {floatsOf(dy), floatsOf(a), floatsOf(dz)}, firstRow, endRow, sums);
   });
-  for (int c = 0; c < channels; c++) {
-    double sum = 0;
-    for (int part = 0; part < mostParts; part++) sum += parts[static_cast<size_t>(part) * channels + c];
-    floatsOf(db)[c] = static_cast<float>(sum);
-  }
 }
 
 const std::vector<const char*> attributes = {"bias: float", "alpha: float"};
