@@ -124,6 +124,8 @@ describe('checkpoints', () => {
     expect(taken.count).toBeLessThan(2 * towerParameters(large, 0).length);
     await wait(checkpoints, stop);
     await expect.poll(() => checkpoints.lastStep, { timeout: 1500, interval: 10 }).toBe(1);
+    // The pointer to it follows, in the folder that is removed next.
+    await checkpoints.settled();
   });
 
   test('that failed once do not count any more after one that was written; the last one must be', async () => {
