@@ -21,12 +21,12 @@ the checkpoint is whole, that is, before the link "last" points to it.
 Options
   --network NAME   alexnet or compact (default: alexnet)
   --batch N        pictures a step (default: 128)
-  --every N        steps from one checkpoint to the next (default: 60; compact: 200)
+  --every N        steps from one checkpoint to the next (default: 80; compact: 200)
   --times N        checkpoints to measure (default: 3)
   --json           one JSON object on standard output
   --help           this text`;
 
-const everyDefault = { alexnet: '60', compact: '200' } as const;
+const everyDefault = { alexnet: '80', compact: '200' } as const;
 /** Fewer steps between checkpoints say little. */
 const fewestBetween = 2;
 
