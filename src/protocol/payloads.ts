@@ -24,15 +24,17 @@ export function batchPayload({ labels, pixels, colour }: BatchValues): Uint8Arra
 export function readBatchPayload({ header, payload }: Message<Extract<ToWorker, { type: 'batch' }>>): BatchValues {
   const { count, height, width, channels, hasColour } = header;
   const colours = hasColour ? 3 * count : 0;
-  const { buffer, byteOffset, byteLength } = inOnePiece(payload, 4 * (count + colours) + count * height * width * channels);
   const pixelsAt = 4 * (count + colours);
+  const { buffer, byteOffset, byteLength } = inOnePiece(payload, pixelsAt + count * height * width * channels);
   return {
+    // Copies: a tensor lies in them for a whole step, and the pixels' memory is wanted back before.
     labels: new Int32Array(buffer, byteOffset, count).slice(),
     pixels: new Uint8Array(buffer, byteOffset + pixelsAt, byteLength - pixelsAt),
     ...(hasColour ? { colour: new Float32Array(buffer, byteOffset + 4 * count, colours).slice() } : {}),
   };
 }
 
+/** A payload of `bytes` bytes, aligned for fp32; copied where it lies otherwise. Throws ProtocolError where it has another size. */
 function inOnePiece(payload: readonly Uint8Array[], bytes: number): Uint8Array {
   const [piece, ...more] = payload;
   const isWhole = piece !== undefined && more.length === 0 && piece.length === bytes && piece.byteOffset % 4 === 0;

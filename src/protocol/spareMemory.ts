@@ -5,6 +5,7 @@
 /** Pieces kept for what is to come; a step of alexnet has a dozen in use at once, and more where it is cut into more parts. */
 const maxSpares = 64;
 
+/** Pieces of memory that were used before, by their size. */
 export class SpareMemory {
   readonly #spares: Uint8Array[] = [];
 

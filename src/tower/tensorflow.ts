@@ -144,7 +144,7 @@ export function scalar(value: number): Tensor {
   return tf.scalar(value, 'float32');
 }
 
-/** Copies fp32 values to the device. On a CPU the tensor may share the array's memory: do not write to it again. */
+/** Copies fp32 values to the device. On a CPU the tensor may share the array's memory: nothing may be written there while it lives. */
 export function upload({ shape, values }: TensorData): Tensor {
   return tf.tensor(values, [...shape], 'float32');
 }
@@ -154,7 +154,7 @@ export function uploadInt32(values: Int32Array, shape: readonly number[]): Tenso
   return tf.tensor(values, [...shape], 'int32');
 }
 
-/** Hands bytes to the device as they are; tfjs itself knows no uint8. */
+/** Hands bytes to the device as they are; tfjs itself knows no uint8. They may share memory as in `upload`. */
 export function uploadBytes(bytes: Uint8Array, shape: readonly number[]): Tensor {
   const id = binding.createTensor(shape, binding.TF_UINT8, bytes);
   return backend.createOutputTensor({ id, shape: [...shape], dtype: binding.TF_UINT8 });

@@ -21,7 +21,6 @@ namespace crosstower {
 namespace {
 
 constexpr int radius = 2;
-constexpr int blockFloats = 2048;  // Per scratch array; all of them stay in the first cache.
 
 struct Rule {
   float bias = 0;
@@ -37,7 +36,7 @@ class Block {
  public:
   explicit Block(int channels)
       : channels(channels),
-        rows(std::max(1, blockFloats / channels)),
+        rows(rowsInRun(channels)),
         floats_(rows * channels),
         masks_(4 * static_cast<size_t>(floats_)) {
     for (int i = 0; i < floats_; i++) {
@@ -100,8 +99,8 @@ struct Forward {
 FOR_EACH_INSTRUCTION_SET
 void forward(Rule rule, const Block& block, Forward t, long firstRow, long endRow) {
   const int channels = block.channels;
-  std::vector<float> biases(block.rows * channels), squares = block.scratch(), sums = block.scratch();
-  for (int r = 0; r < block.rows; r++) std::copy_n(t.b, channels, biases.data() + r * channels);
+  const std::vector<float> biases = forARun(t.b, channels);
+  std::vector<float> squares = block.scratch(), sums = block.scratch();
   const float* __restrict bias = biases.data();
   float* __restrict square = squares.data() + Block::around;
   float* __restrict sum = sums.data();
@@ -156,11 +155,7 @@ void backward(Rule rule, const Block& block, Backward t, long firstRow, long end
       const float da = scale[i] - slope * a[i] * sum[i];
       dz[i] = a[i] <= 0 ? 0 : da;
     }
-    std::fill_n(total, channels, 0.0f);
-    for (int r = 0; r < rows; r++) {
-      for (int c = 0; c < channels; c++) total[c] += dz[r * channels + c];
-    }
-    for (int c = 0; c < channels; c++) db[c] += total[c];
+    addRows(dz, rows, channels, total, db);
   }
 }
 

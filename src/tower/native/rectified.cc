@@ -12,10 +12,6 @@
 namespace crosstower {
 namespace {
 
-/** Rows of a run: few values in a row would leave most of a vector empty. */
-constexpr int runFloats = 2048;
-long rowsInRun(int channels) { return std::max(1, runFloats / channels); }
-
 /** `biases` are those of a run of rows. */
 FOR_EACH_INSTRUCTION_SET
 void forward(const float* __restrict z, const float* __restrict biases, float* __restrict y, long floats) {
@@ -25,19 +21,11 @@ void forward(const float* __restrict z, const float* __restrict biases, float* _
   }
 }
 
+/** Adds the rows' part of db to `db`; `total` is scratch [C]. */
 FOR_EACH_INSTRUCTION_SET
-void backward(const float* __restrict dy, const float* __restrict y, float* __restrict dz, long floats) {
-  for (long i = 0; i < floats; i++) dz[i] = y[i] <= 0 ? 0 : dy[i];
-}
-
-/** Adds rows up: first within the run, then to `sums`. */
-FOR_EACH_INSTRUCTION_SET
-void addRows(const float* __restrict dz, long rows, int channels, float* __restrict total, double* __restrict sums) {
-  std::fill_n(total, channels, 0.0f);
-  for (long r = 0; r < rows; r++) {
-    for (int c = 0; c < channels; c++) total[c] += dz[r * channels + c];
-  }
-  for (int c = 0; c < channels; c++) sums[c] += total[c];
+void backward(const float* __restrict dy, const float* __restrict y, float* __restrict dz, long rows, int channels, float* total, double* db) {
+  for (long i = 0; i < rows * channels; i++) dz[i] = y[i] <= 0 ? 0 : dy[i];
+  addRows(dz, rows, channels, total, db);
 }
 
 struct NoRule {
@@ -58,8 +46,7 @@ void computeForward(void*, TF_OpKernelContext* context) {
   if (!call.isGood()) return;
   const int channels = static_cast<int>(shape.back());
   const long rowsAtOnce = rowsInRun(channels);
-  std::vector<float> biases(rowsAtOnce * channels);
-  for (long r = 0; r < rowsAtOnce; r++) std::copy_n(floatsOf(b), channels, biases.data() + r * channels);
+  const std::vector<float> biases = forARun(floatsOf(b), channels);
   forEachPart(rowsOf(z, channels), channels, [&](long, long firstRow, long endRow) {
     for (long row = firstRow; row < endRow; row += rowsAtOnce) {
       const long floats = std::min(rowsAtOnce, endRow - row) * channels;
@@ -84,9 +71,8 @@ void computeBackward(void*, TF_OpKernelContext* context) {
     std::vector<float> total(channels);
     for (long row = firstRow; row < endRow; row += rowsAtOnce) {
       const long rows = std::min(rowsAtOnce, endRow - row);
-      float* to = floatsOf(dz) + row * channels;
-      backward(floatsOf(dy) + row * channels, floatsOf(y) + row * channels, to, rows * channels);
-      addRows(to, rows, channels, total.data(), sums);
+      const long at = row * channels;
+      backward(floatsOf(dy) + at, floatsOf(y) + at, floatsOf(dz) + at, rows, channels, total.data(), sums);
     }
   });
 }
