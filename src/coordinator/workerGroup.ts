@@ -5,49 +5,25 @@
 // one generation reaches into another.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunConfig } from '../spec/config.ts';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
-import { towers } from '../spec/layout.ts';
 import { shardsOf } from '../spec/shards.ts';
 import type { CoordinatorSocket } from '../protocol/coordinatorSocket.ts';
 import type { Message, Outgoing, ToCoordinator, ToWorker } from '../protocol/messages.ts';
-import { batchPayload, floatsPayload, readFloatsPayload } from '../protocol/payloads.ts';
+import { batchPayload, readFloatsPayload } from '../protocol/payloads.ts';
 import { rowsOf } from '../data/batch.ts';
-import type { Batch, PictureShape } from '../data/batch.ts';
+import type { Batch } from '../data/batch.ts';
 import { Admission } from './admission.ts';
 import { HeardMessages, heardKey } from './heard.ts';
 import type { Heard } from './heard.ts';
-import type { InitialState } from './initialState.ts';
-import { LinkPlan } from './linkPlan.ts';
 import type { Member } from './member.ts';
+import { Placement } from './placement.ts';
+import type { GenerationStart, RunFacts } from './placement.ts';
 import { Roster } from './roster.ts';
-import { seatNumber, seatsOf } from './seats.ts';
+import { seatsOf } from './seats.ts';
 import type { Seat } from './seats.ts';
 import { SentBatches } from './sentBatches.ts';
 import { Waits } from './waits.ts';
-
-/** What the towers of a generation start from, and the step that it is the state of. */
-export interface GenerationStart {
-  readonly state: InitialState;
-  readonly step: number;
-}
-
-/** What the workers are told when they join. */
-export interface RunFacts {
-  readonly config: RunConfig;
-  readonly classes: number;
-  readonly picture: PictureShape;
-  readonly mean: readonly number[];
-  readonly deviation: readonly number[];
-  /** Where a tower listens for its neighbours, unless its own command says otherwise. */
-  readonly peerAddress: string;
-  readonly packageVersion: string;
-  /** Of the first generation. */
-  readonly start: GenerationStart;
-}
-
-type PeerAddress = Outgoing<Extract<ToWorker, { type: 'peer' }>>;
 
 /** How long a broken link may wait for the message that explains it. */
 const explanationMs = 1500;
@@ -63,19 +39,14 @@ export class WorkerGroup {
   readonly #heard = new HeardMessages();
   readonly #roster: Roster;
   readonly #admission: Admission;
-  /** Of this generation; nothing between two. */
-  #start: GenerationStart | undefined;
-  #links: LinkPlan;
-  /** Where the neighbours of a seat listen for it. */
-  #addresses: { readonly seat: number; readonly message: PeerAddress }[] = [];
   #waits = new Waits();
   #sent = new SentBatches();
-  #stateSent: Promise<void> = Promise.resolve();
+  /** Of this generation; none between two. */
+  #placement: Placement | undefined;
 
   constructor(socket: CoordinatorSocket, facts: RunFacts, say: (line: string) => void) {
     this.#socket = socket;
     this.#facts = facts;
-    this.#start = facts.start;
     const { replicas } = facts.config;
     this.#seats = seatsOf(replicas);
     this.#roster = new Roster(replicas);
@@ -84,14 +55,14 @@ export class WorkerGroup {
       packageVersion: facts.packageVersion,
       say,
       joined: (member) => {
-        this.#assign(member);
+        this.#placement?.assign(member);
         this.#waits.check();
       },
       silent: (member, error) => {
         this.#lose(member.workerId, error);
       },
     });
-    this.#links = this.#newLinks();
+    this.#placement = this.#newPlacement(facts.start);
     void this.#listen();
   }
 
@@ -116,8 +87,9 @@ export class WorkerGroup {
   /** Ends the generation; whoever did not answer when asked for the last time is given up. Settles when nothing of it is under way here. */
   async endGeneration(reason: Error): Promise<void> {
     this.fail(reason);
-    this.#start = undefined;
-    await this.#stateSent.catch(() => undefined);
+    const placement = this.#placement;
+    this.#placement = undefined;
+    await placement?.settled();
     for (const member of this.#members.filter(({ isMute }) => isMute)) {
       this.#roster.remove(member);
       this.#socket.release(member.workerId, `${this.#roster.describe(member)} did not answer`);
@@ -130,14 +102,12 @@ export class WorkerGroup {
     this.#heard.clear();
     this.#waits = new Waits();
     this.#sent = new SentBatches();
-    this.#stateSent = Promise.resolve();
-    this.#links = this.#newLinks();
-    this.#addresses = [];
-    this.#start = start;
+    const placement = this.#newPlacement(start);
+    this.#placement = placement;
     for (const member of this.#members) {
       member.credit = 0;
       member.isReady = false;
-      this.#assign(member);
+      placement.assign(member);
     }
   }
 
@@ -295,7 +265,7 @@ export class WorkerGroup {
     const [{ replica }] = member.seats;
     switch (header.type) {
       case 'link':
-        this.#takeAddress(member, header);
+        this.#placement?.takeAddress(member, header);
         break;
       case 'ready':
         member.isReady = true;
@@ -328,68 +298,11 @@ export class WorkerGroup {
     }
   }
 
-  /** Tells a worker its place in this generation; between two, it waits for the next. */
-  #assign(member: Member): void {
-    if (this.#start === undefined) return;
-    const { config, classes, picture, mean, deviation, peerAddress } = this.#facts;
-    const { state, step } = this.#start;
-    const [{ replica, tower }] = member.seats;
-    this.#socket.send(member.workerId, {
-      type: 'assign',
-      step,
-      tower: member.seats.length === towers.length ? 'both' : tower,
-      replica,
-      config,
-      classes,
-      picture,
-      mean: [...mean],
-      deviation: [...deviation],
-      sentBlocks: member.seats.map((seat) => state.blockCount(seat.tower)).reduce((sum, count) => sum + count, 0),
-      links: this.#links.endsOf(member.seats, peerAddress),
+  #newPlacement(start: GenerationStart): Placement {
+    return new Placement({
+      ...{ socket: this.#socket, facts: this.#facts, roster: this.#roster, waits: this.#waits, start },
+      ask: () => this.#ask(),
     });
-    for (const { seat, message } of this.#addresses)
-      if (member.seats.some((own) => seatNumber(own) === seat)) this.#socket.send(member.workerId, message);
-    // One worker after the other: a large tensor is in memory once.
-    const waits = this.#waits;
-    this.#stateSent = this.#stateSent.then(() => this.#sendState(member, state));
-    this.#stateSent.catch((error: unknown) => {
-      waits.fail(error instanceof Error ? error : new Error(String(error)));
-    });
-  }
-
-  /** Block by block, each when the one before has arrived: a worker answers a ping when it has read what came before it. */
-  async #sendState(member: Member, state: InitialState): Promise<void> {
-    const { workerId, seats } = member;
-    const { config } = this.#facts;
-    for (const { tower } of seats) {
-      const total = state.blockCount(tower);
-      let index = 0;
-      for await (const { name, of, values } of state.blocks(tower)) {
-        this.#socket.send(workerId, { type: 'weights', step: 0, tower, of, name, index, total }, floatsPayload(values));
-        index++;
-        member.answers = false;
-        this.#socket.send(workerId, { type: 'ping', step: 0 });
-        await this.#waits.until(() => member.answers, {
-          ms: 1000 * config.joinTimeout,
-          ask: () => this.#ask(),
-          what: () => `${this.#roster.describe(member)} did not take ${name}`,
-        });
-      }
-    }
-  }
-
-  /** Tokens, and keys where the run is encrypted, of one generation. */
-  #newLinks(): LinkPlan {
-    return new LinkPlan(this.#facts.config.replicas, this.#socket.isEncrypted);
-  }
-
-  /** A tower listens for a neighbour, which is told where, now or when it joins. */
-  #takeAddress(member: Member, { tower, neighbour, address }: Extract<ToCoordinator, { type: 'link' }>): void {
-    const [{ replica }] = member.seats;
-    const seat = this.#links.connector({ replica, tower }, neighbour);
-    const message = { type: 'peer', step: 0, tower: seat.tower, neighbour, address } as const;
-    this.#addresses.push({ seat: seatNumber(seat), message });
-    for (const { workerId } of this.#roster.holders([seat])) this.#socket.send(workerId, message);
   }
 
   #lose(workerId: string, error: CrosstowerError): void {

@@ -8,10 +8,10 @@ import type { ListenerCurve } from '../protocol/curveKeys.ts';
 import { isOnThisMachine } from '../protocol/sockets.ts';
 import type { LocalChoice } from './localChoice.ts';
 import { LocalWorkers } from './localWorkers.ts';
+import type { RunFacts } from './placement.ts';
 import { seatNames } from './seats.ts';
 import { withSocketFolder } from './socketFolder.ts';
 import { WorkerGroup } from './workerGroup.ts';
-import type { RunFacts } from './workerGroup.ts';
 
 export interface WorkplaceOptions {
   /** `tcp://HOST:PORT` or `ipc://PATH`; nothing for sockets in a folder of their own, which no other user can enter. */
