@@ -184,10 +184,10 @@ async function whileStaffed<T>(workers: WorkerGroup, stop: AbortSignal, work: ()
       workers.fail(new CrosstowerError(exitCodes.stoppedEarly, stopped));
     });
     const result = await workers.during(work());
-    workers.dismiss(exitCodes.done, 'all pictures are classified');
+    await workers.dismiss(exitCodes.done, 'all pictures are classified');
     return result;
   } catch (error) {
-    workers.dismiss(exitCodeOf(error), error instanceof Error ? error.message : String(error));
+    await workers.dismiss(exitCodeOf(error), error instanceof Error ? error.message : String(error));
     throw error;
   }
 }

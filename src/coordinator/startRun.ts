@@ -202,10 +202,10 @@ async function runWithData(
     const exitCode = result.stepsDone < steps ? exitCodes.stoppedEarly : exitCodes.done;
     if (lastPath !== undefined)
       progress.say(`checkpoint      ${lastPath}${exitCode === exitCodes.done ? '' : `, go on with --resume ${folder.path}`}`);
-    group.dismiss(exitCode, exitCode === exitCodes.done ? 'the run is done' : 'the run was stopped');
+    await group.dismiss(exitCode, exitCode === exitCodes.done ? 'the run is done' : 'the run was stopped');
     return exitCode;
   } catch (error) {
-    group.dismiss(exitCodeOf(error), error instanceof Error ? error.message : String(error));
+    await group.dismiss(exitCodeOf(error), error instanceof Error ? error.message : String(error));
     throw error;
   }
 }

@@ -4,6 +4,7 @@
 // Invariant: every wait ends (waits.ts), and its error names the tower, the step and the last thing heard of it. No message and no wait of
 // one generation reaches into another.
 
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CrosstowerError, PeerLostError, exitCodes } from '../spec/errors.ts';
 import type { ExitCode } from '../spec/errors.ts';
@@ -29,6 +30,8 @@ import { Waits } from './waits.ts';
 const explanationMs = 1500;
 /** How long a worker may take to show that it is alive once the others have waited too long. */
 const answerMs = 1000;
+/** How long the workers may take to leave. */
+const farewellMs = 1000;
 
 export class WorkerGroup {
   /** Aborted once somebody told a worker to stop the run. */
@@ -237,9 +240,17 @@ export class WorkerGroup {
     this.fail(new CrosstowerError(error.exitCode, `${error.message}${heard}`, { cause: error }));
   }
 
-  /** Sends everybody home with an exit code. */
-  dismiss(exitCode: ExitCode, reason: string): void {
+  /**
+   * Sends everybody home with an exit code, and waits a second at most until they have left: were the socket closed before, a message that is
+   * still on its way here would reset the connection, and what lies between the hosts (a tunnel, a proxy) might drop our last words.
+   */
+  async dismiss(exitCode: ExitCode, reason: string): Promise<void> {
+    const leaving = this.#members;
     this.broadcast({ type: 'stop', step: 0, exitCode, reason: reason.slice(0, 4000) });
+    // From now on nobody's end is a failure.
+    this.#waits = new Waits();
+    const deadline = performance.now() + farewellMs;
+    while (leaving.some((member) => this.#members.includes(member)) && performance.now() < deadline) await sleep(5);
   }
 
   async #listen(): Promise<void> {
@@ -294,6 +305,7 @@ export class WorkerGroup {
         this.stopRequested.abort(header.signal);
         break;
       case 'bye':
+        this.#roster.remove(member);
         break;
     }
   }

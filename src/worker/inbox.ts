@@ -168,6 +168,8 @@ export class Inbox {
       this.finish(refusal(header.exitCode, header.message));
     } else if (header.type === 'sendBlock') {
       this.#onBlockWanted(header);
+      // It fetches a snapshot, and is neither stuck nor away.
+      this.#waiter?.timer?.refresh();
     } else if (this.#waiter?.kinds.includes(header.type) === true) {
       this.#waiter.resolve(message);
       this.#waiter = undefined;

@@ -140,6 +140,18 @@ test('links of 8 Mbit/s and 10 ms each way are slow, and no fault', async ({ sta
   expect(run.coordinator.output).not.toContain('going back');
 });
 
+test('a link of 100 ms each way: the last state takes longer than --step-timeout, and the coordinator leaves after its workers', async ({
+  stage,
+}) => {
+  const run = await proxiedRun(stage, { steps: 3 });
+  await stage.reached(1);
+  run.control.latencyMs = 100;
+  expect(await run.coordinator.exit(soonMs), run.coordinator.output).toBe(0);
+  expect(run.workers.map(({ lastLine }) => lastLine)).toEqual(['worker: the run is done', 'worker: the run is done']);
+  expect(await Promise.all(run.workers.map((worker) => worker.exit()))).toEqual([0, 0]);
+  expect(run.coordinator.output).not.toContain('going back');
+});
+
 test('a host whose name does not resolve is named by both commands, at once', async ({ stage }) => {
   const nowhere = 'tcp://no-such-host.invalid:5570';
   const commands = [stage.coordinator({ bind: nowhere, insecure: true }), stage.worker({ coordinator: nowhere, insecure: true })];
