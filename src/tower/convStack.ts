@@ -6,8 +6,8 @@ import { failpoint } from '../spec/failpoint.ts';
 import type { ConvForward, ConvSaved, ConvStage, TakeGradient } from './convStage.ts';
 import type { Link, Underway } from './crossing.ts';
 import type { PassObserver, Place } from './observer.ts';
-import { dispose, picturesOf, reshape } from './tensorflow.ts';
-import type { Tensor } from './tensorflow.ts';
+import { dispose, picturesOf, reshape, slicePictures } from './tensorflow.ts';
+import type { PictureRange, Tensor } from './tensorflow.ts';
 import tf from '@tensorflow/tfjs-node-gpu';
 
 /** What a forward pass leaves for the backward pass, by part and stage. */
@@ -48,7 +48,7 @@ export class ConvStack {
       partsOf(picturesOf(images), this.#microBatch),
       async (range, microBatch) => {
         const part: ForwardPart = { step, link: linkOf(microBatch), saved: [] };
-        const x = await this.#through(0, this.#crossing, slicePictures(images, range), part);
+        const x = await this.#through(0, this.#crossing, slicePictures(images, range, images.shape.slice(1)), part);
         return { part, underway: this.#in(this.#crossing, 'forward', (stage) => stage.forward(x, part.link)) };
       },
       async ({ part, underway }) => {
@@ -126,10 +126,7 @@ export class ConvStack {
   /** Some pictures' features as maps. */
   #unflatten(features: Tensor, range: PictureRange): Tensor {
     const { height, width, channels } = this.#stage(this.#stages.length - 1).plan.output;
-    const rows = slicePictures(features, range);
-    const maps = reshape(rows, [range.count, height, width, channels]);
-    rows.dispose();
-    return maps;
+    return slicePictures(features, range, [height, width, channels]);
   }
 }
 
@@ -192,21 +189,11 @@ async function overlapping<Part, Begun>(
   await endLast();
 }
 
-interface PictureRange {
-  readonly start: number;
-  readonly count: number;
-}
-
 function partsOf(pictures: number, size: number): PictureRange[] {
   return Array.from({ length: Math.ceil(pictures / size) }, (_, i) => ({
     start: i * size,
     count: Math.min(size, pictures - i * size),
   }));
-}
-
-function slicePictures(x: Tensor, { start, count }: PictureRange): Tensor {
-  if (count === x.shape[0]) return x.clone();
-  return tf.slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
 }
 
 /** Maps of all parts [n,H,W,C] as the features of all pictures [N,H*W*C]; frees the parts. */

@@ -4,6 +4,7 @@
 
 import tf from '@tensorflow/tfjs-node-gpu';
 import type { TensorData } from '../spec/exchange.ts';
+import { sizeOf } from '../spec/layout.ts';
 
 export type Tensor = tf.Tensor;
 
@@ -137,6 +138,29 @@ export function picturesOf(x: Tensor): number {
   const [pictures] = x.shape as readonly (number | undefined)[];
   if (pictures === undefined) throw new Error('a scalar holds no pictures');
   return pictures;
+}
+
+/** Some of the pictures of a tensor. */
+export interface PictureRange {
+  readonly start: number;
+  readonly count: number;
+}
+
+/** Values in 64 bytes, to which TensorFlow aligns tensors. */
+const alignedValues = 16;
+
+/**
+ * Some of the pictures of x, each as `shape`, without a copy where they begin at an aligned place. TensorFlow shares a slice of whole rows if every
+ * row is aligned: pictures of 227x227 are not, rows of 16 values are, and 16 pictures of any size are a number of those.
+ */
+export function slicePictures(x: Tensor, { start, count }: PictureRange, shape: readonly number[]): Tensor {
+  const size = sizeOf(shape);
+  const isAligned = [picturesOf(x), start, count].every((pictures) => (pictures * size) % alignedValues === 0);
+  const row = isAligned ? alignedValues : size;
+  return tf.tidy(() => {
+    const rows = tf.slice(reshape(x, [-1, row]), [(start * size) / row, 0], [(count * size) / row, row]);
+    return reshape(rows, [count, ...shape]);
+  });
 }
 
 /** A scalar on the device. */
