@@ -154,6 +154,7 @@ const alignedValues = 16;
  * row is aligned: pictures of 227x227 are not, rows of 16 values are, and 16 pictures of any size are a number of those.
  */
 export function slicePictures(x: Tensor, { start, count }: PictureRange, shape: readonly number[]): Tensor {
+  if (count === picturesOf(x)) return reshape(x, [count, ...shape]);
   const size = sizeOf(shape);
   const isAligned = [picturesOf(x), start, count].every((pictures) => (pictures * size) % alignedValues === 0);
   const row = isAligned ? alignedValues : size;

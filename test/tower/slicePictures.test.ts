@@ -8,6 +8,7 @@ test.each([
   ['pictures of an odd size, in parts of 16', [5, 5, 3], 48, 16],
   ['pictures of an odd size, in parts that are not', [5, 5, 3], 10, 4],
   ['rows of features', [32], 10, 4],
+  ['all of them', [5, 5, 3], 10, 10],
 ])('%s', (_, shape, pictures, part) => {
   const size = shape.reduce((product, side) => product * side);
   const batch = drawNormal('parts', [pictures, size]);
